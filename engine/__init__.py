@@ -1,0 +1,1 @@
+"""RainFocus engine: an always-on streaming connector for RainFocus attendee profiles."""

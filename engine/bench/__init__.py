@@ -1,0 +1,1 @@
+"""Load generator, histograms and report: what `rainfocus-engine bench` and benchmarks/ run."""

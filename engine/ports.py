@@ -1,0 +1,284 @@
+"""The ports: what the engine asks of storage and of a destination. These docstrings are the contract.
+
+Every implementation passes the battery of the same name in `engine.testing`. All coroutines run on the engine's
+event loop; an implementation that blocks does so in a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from engine.model import Append, Batch, Held, HeldKind, LedgerEntry, LetterState, NOTHING, Profile, Reply
+
+
+class Clock(Protocol):
+    """Time, handed in. `monotonic` for durations, `time` (epoch seconds) for what is stored or shown."""
+
+    def monotonic(self) -> float: ...
+
+    def time(self) -> float: ...
+
+
+class JournalTail(msgspec.Struct, frozen=True):
+    """What `Journal.open` found: offsets in [first, next) are stored."""
+
+    id: str  # random, made with the journal; a receipt carries it
+    first: int
+    next: int
+    discarded_frames: int = 0  # unfinished commits after a crash, thrown away; none of them was acknowledged
+
+
+class JournalSize(msgspec.Struct, frozen=True):
+    bytes: int  # live pages plus WAL
+    max_bytes: int
+    disk_free_bytes: int
+
+
+class Journal(Protocol):
+    """The durable list of accepted events. Offsets only grow and have no gaps; the first one ever is 0."""
+
+    async def open(self) -> JournalTail:
+        """Check the tail and be ready to append. Called once, before everything else.
+
+        Raises DataDirectoryError when the file is damaged or of a newer version.
+        """
+
+    async def append(self, appends: Sequence[Append], /) -> int:
+        """Write all of them in one commit, in order, and return the first offset once they are on disk.
+
+        Event i of the first append gets the returned offset + i, the next append follows without a gap. Called by
+        one caller at a time (the commit stage). When cancelled, the commit may still become durable.
+        Raises NoSpace when nothing was written and a later call may pass (`type` "journal-full" or "disk-full"),
+        StorageFailed when the file can no longer be trusted: every later call raises it too.
+        """
+
+    async def read(self, start: int, events: int, /) -> list[Append]:
+        """Stored appends from the offset `start` on, about `events` events of them (at least one append if there is
+        one). An append that begins before `start` is returned cut, with `first` = `start`. Past the end: [].
+        May run beside `append`. Raises StorageFailed when a row does not match its checksum."""
+
+    def release(self, below: int, /) -> None:
+        """Offsets below `below` will never be read again; their space is reclaimed in the background, in slices
+        that do not hold up a waiting commit. Never blocks; a lower value than before is ignored."""
+
+    def size(self) -> JournalSize:
+        """What is used and what is left, as of the last commit or reclaim. Never blocks."""
+
+    async def probe(self) -> None:
+        """Would an append find space now? Raises NoSpace with the reason if not."""
+
+    async def backup(self, path: Path, /) -> None:
+        """Write a consistent copy to `path`, beside running appends."""
+
+    async def close(self) -> None:
+        """Finish what runs, checkpoint, close. Idempotent."""
+
+
+class ConsumerState(msgspec.Struct):
+    """What the state file knows of one consumer. Offsets below `watermark` are settled or held."""
+
+    name: str
+    identity: str  # (environment, URL, org id, event code): another identity is another consumer
+    start: int  # first offset that concerns it
+    watermark: int
+    read_to: int  # it has read nothing at or above this
+    clean: bool  # the last stop settled every attempt
+    paused: bool = False
+    not_addressed: int = 0  # offsets in [start, watermark) that were not for it (source, control, others' replays)
+    counts: dict[str, int] = msgspec.field(default_factory=dict)  # "delivered", "excluded:no_email", … in events
+    held_events: int = 0  # events in WAITING held profiles
+    held_profiles: int = 0
+    letters: int = 0  # dead letters kept (DEAD and EXPIRED)
+
+
+class Transition(msgspec.Struct):
+    """One consumer's part of a settling transaction. Every field is applied, or none.
+
+    `verdicts`: new last outcome by key. An entry replaces outcome, reason, digest, time and attendee id (an empty id
+    keeps the old one); both offsets only grow. `hold`: a WAITING one replaces the key's earlier WAITING one; DEAD and
+    EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
+    `drop`: (key, through): the key's WAITING profile is deleted if its `profile.last` <= through.
+    `letters`: (id, new state). `forget`: (key, offset): delete the key's ledger entry, held profiles and dead
+    letters, but remember it as settled through `offset` for `accounted`. `counts`: increments.
+    `watermark`, `read_to`, `not_addressed`, `clean`, `paused`: new values, None leaves them.
+    """
+
+    consumer: str
+    verdicts: list[LedgerEntry] = msgspec.field(default_factory=list)
+    hold: list[Held] = msgspec.field(default_factory=list)
+    drop: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
+    letters: list[tuple[int, LetterState]] = msgspec.field(default_factory=list)
+    forget: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    watermark: int | None = None
+    read_to: int | None = None
+    not_addressed: int | None = None
+    clean: bool | None = None
+    paused: bool | None = None
+
+
+class KeyState(msgspec.Struct):
+    """What is stored of one key for one consumer: the ledger entry, if any, and the WAITING held profile, if any."""
+
+    entry: LedgerEntry | None = None
+    held: Held | None = None
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters: every condition that is set has to hold. Times are epoch seconds."""
+
+    consumer: str | None = None
+    ids: tuple[int, ...] | None = None
+    kind: HeldKind | None = None  # DEAD or EXPIRED; None: both
+    reason: str | None = None
+    key: bytes | None = None
+    state: LetterState | None = LetterState.KEPT
+    since: float | None = None
+    until: float | None = None
+
+
+class State(Protocol):
+    """Ledger, held profiles, counts, watermarks and pauses, in one file of their own.
+
+    Reads see every transaction whose `settle` has returned. Deletes nothing that recovery needs: what `accounted`
+    returns is kept until the watermark has passed it, whatever the retention limits say.
+    """
+
+    async def open(self) -> None:
+        """Raises DataDirectoryError when the file is damaged or of a newer version."""
+
+    async def consumers(self) -> list[ConsumerState]: ...
+
+    async def add_consumer(self, state: ConsumerState, /) -> None:
+        """A name that exists is replaced with an empty ledger (its letters stay); durable on return."""
+
+    async def rename_consumer(self, old: str, new: str, /) -> None: ...
+
+    async def remove_consumer(self, name: str, /) -> None:
+        """Delete everything that is stored of it."""
+
+    async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
+        """Apply all of it in one transaction; durable on return. `pauses`: account -> epoch seconds until which
+        nothing may be sent; merged into what is stored. One caller at a time.
+        Raises NoSpace (nothing applied; try again later) or StorageFailed (fail-stop)."""
+
+    async def pauses(self) -> dict[str, float]: ...
+
+    async def accounted(self, consumer: str, /) -> dict[bytes, int]:
+        """key -> offset through which its events are settled or held, for every key settled or held at or above the
+        durable watermark. Recovery drops exactly these events."""
+
+    async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
+        """What is stored of these keys; a key of which nothing is stored is missing from the answer."""
+
+    async def held(self, consumer: str, limit: int, /, after: int = 0) -> list[Held]:
+        """WAITING held profiles with id > `after`, ascending by id, at most `limit`."""
+
+    async def letters(self, which: LetterFilter, limit: int, /, after: int = 0) -> list[tuple[str, Held]]:
+        """(consumer, dead letter) with id > `after`, ascending by id, at most `limit`."""
+
+    async def count_letters(self, which: LetterFilter, /) -> int: ...
+
+    async def purge_letters(self, which: LetterFilter, /) -> int:
+        """Empty these letters of their content and set them PURGED; returns how many."""
+
+    async def prune(self, now: float, /) -> None:
+        """Enforce the retention limits (ledger days and keys, dead letter days), in slices. `now`: epoch seconds."""
+
+    async def backup(self, path: Path, /) -> None:
+        """Write a consistent copy to `path`, beside running transactions."""
+
+    async def close(self) -> None:
+        """Finish what runs, fold, checkpoint, close. Idempotent."""
+
+
+class Permit(Protocol):
+    """The right to send one request now. `token` is the bearer token to send it with ("" where none is needed)."""
+
+    @property
+    def token(self) -> str: ...
+
+    async def use(self) -> None:
+        """To be awaited once, directly before the first byte of the request is handed to the socket, with the
+        connection already open: this is the moment the rate limit is kept at. A permit older than 20 ms is void and
+        a new one is waited for. Raises PermitVoid when nothing may be sent now: let it through, nothing was sent."""
+
+
+class Destination(Protocol):
+    """Where profiles go."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Covers all that shapes a record beside the profile: mapping, event code, URL. Part of every digest."""
+
+    @property
+    def profiles_per_request(self) -> int:
+        """How many profiles one request may carry; 1 for an API that takes one at a time."""
+
+    def encode(self, profile: Profile, /) -> bytes:
+        """The record as it would be sent. Pure and repeatable: equal content gives equal bytes."""
+
+    async def open(self) -> None:
+        """Called once, inside the running loop, before the first `send`."""
+
+    async def send(self, batch: Batch, permit: Permit, /) -> Reply:
+        """Make one attempt; never retry inside. Awaits `permit.use()` before the first byte. Many may run at once.
+
+        Raises nothing but PermitVoid and cancellation: every failure is a Reply. Returns only once the connection is
+        free for the next request or closed. When cancelled the connection is closed first, and the attempt counts as
+        unknown.
+        """
+
+    async def close(self) -> None: ...
+
+
+class TokenSource(Protocol):
+    """The one shared token of an account."""
+
+    def current(self) -> str:
+        """The token if it is valid now, else ""."""
+
+    async def valid(self) -> str:
+        """Wait until there is a valid token and return it. However many wait, one refresh runs."""
+
+    def discard(self, token: str, /) -> None:
+        """The destination refused this token. Another token than the current one is ignored."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no token, as a short reason; "" while all is well."""
+
+    async def run(self) -> None:
+        """The refresher, run in the engine's task group until cancelled: refreshes on demand and ahead of expiry while
+        tokens are being used, backs off by itself, and starts nothing during a Retry-After pause."""
+
+    async def close(self) -> None: ...
+
+
+class Bucket(Protocol):
+    """The token bucket of one account; asked by its one arbiter only."""
+
+    async def take(self) -> None:
+        """Wait for room and take one permit. Starts empty: no burst before `burst` permits have been earned."""
+
+
+__all__ = [
+    "NOTHING",
+    "Bucket",
+    "Clock",
+    "ConsumerState",
+    "Destination",
+    "Journal",
+    "JournalSize",
+    "JournalTail",
+    "KeyState",
+    "LetterFilter",
+    "Permit",
+    "State",
+    "TokenSource",
+    "Transition",
+]

@@ -1,0 +1,1 @@
+"""The admin API, the dashboard and the OpenAPI document; acts through the Control port."""

@@ -1,0 +1,1 @@
+"""Public fakes, the virtual clock, contract batteries and the pytest plugin."""
