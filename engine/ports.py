@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from engine.model import Append, Batch, Held, HeldKind, LedgerEntry, LetterState, NOTHING, Profile, Reply
+from engine.model import NOTHING, Append, Batch, Held, HeldKind, LedgerEntry, LetterState, Profile, Reply
 
 
 class Clock(Protocol):
