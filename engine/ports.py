@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.errors import Overloaded
 from engine.model import NOTHING, Append, Batch, Held, HeldKind, LedgerEntry, LetterState, Profile, Reply
 
 
@@ -266,12 +267,95 @@ class Bucket(Protocol):
         """Wait for room and take one permit. Starts empty: no burst before `burst` permits have been earned."""
 
 
+class Intake(Protocol):
+    """What an ingress hands events to. The engine implements it."""
+
+    def refusal(self) -> Overloaded | None:
+        """Why nothing can be accepted now (journal full, disk full, draining, too much waiting to be written), or None.
+        Cheap: asked before a body is read."""
+
+    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+        """Make the append durable and return the id of its receipt. `owner` is the name of the key that sent it.
+
+        Takes the append over. When cancelled, it may still become durable.
+        Raises Overloaded (nothing written) and Stopped."""
+
+    def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
+        """{"id", "state": "pending"|"settled", "destinations": {name: {"pending": n, "delivered": n, …}} | None}; None
+        for an unreadable id, another owner's, or another journal's."""
+
+    async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
+        """Wait until every event of the receipt has its outcome everywhere; False when the time is over first."""
+
+
+class Control(Protocol):
+    """What the admin API, the dashboard and the command line ask of an engine. The engine implements it.
+
+    Answers are JSON-ready dictionaries; keys are shown as 64 hex digits, times as epoch seconds. Unknown destination
+    names raise KeyError. No answer holds a secret; only `letters(with_content=True)` holds data of a person.
+    """
+
+    def readiness(self) -> list[str]:
+        """Why the engine is not ready, as stable short reasons ("recovering", "draining", "journal-full", …); [] when
+        ready."""
+
+    def status(self) -> dict[str, object]:
+        """Journal, buffer, destinations, accounts: sizes, rates, states."""
+
+    def destinations(self) -> list[dict[str, object]]:
+        """One entry a destination: "name", "account", "environment", "url", "state" ("active", "paused", "open"),
+        "reason", "counts" {accepted, delivered, suppressed, superseded, excluded, dead_lettered, expired, pending},
+        "excluded" {reason: n}, "waiting", "leased", "held", "oldest_pending_seconds", "config" (no secrets), …"""
+
+    async def test_destination(self, name: str, /, *, store_email: str | None = None) -> dict[str, object]:
+        """Resolve, connect, fetch a token; with `store_email` also write that attendee. Pays from the bucket.
+        {"ok": bool, "steps": [{"step", "ok", "detail", "seconds"}]}"""
+
+    async def pause(self, name: str, /) -> None: ...
+
+    async def resume(self, name: str, /) -> None: ...
+
+    async def lookup(self, key: bytes, /) -> dict[str, object]:
+        """{"key", "destinations": {name: {"state": "waiting"|"leased"|"held"|"settled"|"unknown", "outcome", "reason",
+        "at", "attendee_id", "confirmed_through", "pending_events", "dead_letters"}}}"""
+
+    async def forget(self, key: bytes, /) -> dict[str, object]:
+        """Journal a control event that erases the key everywhere; durable on return. {"key", "offset"}"""
+
+    async def letters(
+        self, which: LetterFilter, limit: int, /, *, after: int = 0, with_content: bool = False
+    ) -> dict[str, object]:
+        """{"letters": [{"id", "destination", "key", "kind", "reason", "excerpt", "attempts", "events", "first_tried_at",
+        "at", "state", "content"?}], "next": id | None, "total": n}"""
+
+    async def replay(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
+        """{"matched": n, "replayed": n}"""
+
+    async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
+        """{"matched": n, "purged": n}"""
+
+    async def audit(self) -> dict[str, object]:
+        """The conservation sums, recomputed from storage: {"ok": bool, "destinations": {name: {"accepted", …,
+        "pending", "residual"}}, "problems": [text]}"""
+
+    def runs(self) -> list[dict[str, object]]:
+        """Hourly windows, newest first, with AEP's names."""
+
+    async def backup(self, directory: Path, /) -> dict[str, object]:
+        """Copy journal and state there, beside running work. {"files": [name], "bytes": n}"""
+
+    def metrics(self) -> bytes:
+        """Prometheus text format."""
+
+
 __all__ = [
     "NOTHING",
     "Bucket",
     "Clock",
     "ConsumerState",
+    "Control",
     "Destination",
+    "Intake",
     "Journal",
     "JournalSize",
     "JournalTail",
