@@ -96,8 +96,10 @@ class Profile(msgspec.Struct):
     first_tried_at: float = 0.0
     certain: bool = True  # False: the destination may hold something newer than the ledger knows, so never suppress
     held_through: int = NOTHING  # a durable copy of everything up to here exists in the state file
-    letter: int = 0  # the dead letter that was replayed into it
-    receipts: object = None  # whoever waits for these events: None, one tracker, or a list of them
+    still_seconds: float = 0.0  # how long its destination had stood still when the oldest event came: not aged
+    letter: int = 0  # a replay's dead letter
+    under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
+    receipts: list[tuple[object, int]] | None = None  # (tracker, offset) of whoever asks for these events; never stored
 
 
 class Outcome(StrEnum):

@@ -1,0 +1,52 @@
+"""One process owns the data directory: an exclusive lock, and a note of who holds it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import msgspec
+
+from engine.errors import DataDirectoryError
+
+
+class _Holder(msgspec.Struct):
+    pid: int
+    host: str
+
+
+@contextmanager
+def owned(directory: Path) -> Iterator[Path]:
+    """Own `directory` (made if missing, readable by its owner only) for the length of the context.
+
+    Raises DataDirectoryError when another process owns it (named) or when it cannot be made or written.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory / "engine.lock", timeout=0, mode=0o600)
+        lock.acquire()
+    except filelock.Timeout:
+        raise DataDirectoryError(
+            f"{directory} belongs to a running engine ({_holder(directory)}): stop that one, or use another data_dir"
+        ) from None
+    except OSError as error:
+        raise DataDirectoryError(f"{directory} cannot be used as data_dir: {error.strerror}") from error
+    try:
+        note = directory / "engine.holder"
+        note.write_bytes(msgspec.json.encode(_Holder(os.getpid(), socket.gethostname())))
+        yield directory
+        note.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _holder(directory: Path) -> str:
+    try:
+        holder = msgspec.json.decode((directory / "engine.holder").read_bytes(), type=_Holder)
+    except (OSError, msgspec.DecodeError):
+        return "process unknown"
+    return f"process {holder.pid} on {holder.host}"

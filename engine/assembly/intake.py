@@ -1,0 +1,88 @@
+"""The `Intake` port: from whoever hands in events to the commit stage, and the receipts that answer for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+
+from engine.core.receipts import ReceiptId, Tracker, read_id
+from engine.errors import Overloaded, Stopped
+from engine.model import Append
+from engine.pipeline import Pipeline
+
+DRAINING_RETRY_SECONDS = 5.0
+
+
+class EngineIntake:
+    """See `ports.Intake`. `journal_id` makes receipts of another journal recognisable."""
+
+    def __init__(self, pipeline: Pipeline, journal_id: str) -> None:
+        self._pipeline, self._journal_id = pipeline, journal_id
+
+    def refusal(self) -> Overloaded | None:
+        commit = self._pipeline.commit
+        if commit.closed is not None:
+            return Overloaded("draining", "the engine is stopping; another one will answer", DRAINING_RETRY_SECONDS)
+        return commit.refusal()
+
+    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+        if not append.events:
+            return ""
+        first = await self._pipeline.commit.submit(append)
+        return ReceiptId.make(self._journal_id, owner, first, len(append.events)).text()
+
+    def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
+        known = self._read(id, owner)
+        if known is None:
+            return None
+        tracker = self._tracker(known)
+        if tracker is None or tracker.lost:
+            return {"id": id, "state": self._state_by_watermark(known), "destinations": None}
+        return {"id": id, "state": "settled" if tracker.settled else "pending", "destinations": tracker.report()}
+
+    async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
+        known = self._read(id, owner)
+        tracker = self._tracker(known) if known is not None else None
+        if tracker is None:
+            return known is not None and self._state_by_watermark(known) == "settled"
+        done = asyncio.Event()
+        tracker.when_settled(done.set)
+        with anyio.move_on_after(timeout_seconds):
+            await done.wait()
+        return tracker.settled
+
+    def _read(self, id: str, owner: str) -> ReceiptId | None:
+        known = read_id(id)
+        if known is None or not known.belongs_to(self._journal_id, owner):
+            return None
+        in_journal = known.first >= 0 and known.first + known.count <= self._pipeline.commit.next_offset
+        return known if in_journal else None
+
+    def _tracker(self, id: ReceiptId) -> Tracker | None:
+        tracker = self._pipeline.receipts.get(id.first)
+        return tracker if tracker is not None and tracker.events == id.count else None
+
+    def _state_by_watermark(self, id: ReceiptId) -> str:
+        """Below every watermark all of it is settled or durably held."""
+        end = id.first + id.count
+        return "settled" if all(consumer.watermark >= end for consumer in self._pipeline.consumers) else "pending"
+
+
+class Closed:
+    """The intake of an engine that does not run."""
+
+    def __init__(self, error: Stopped) -> None:
+        self._error = error
+
+    def refusal(self) -> Overloaded | None:
+        return Overloaded("draining", str(self._error), DRAINING_RETRY_SECONDS)
+
+    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+        raise self._error
+
+    def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
+        return None
+
+    async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
+        raise self._error

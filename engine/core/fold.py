@@ -1,0 +1,107 @@
+"""The fold of promise 2: what two states of one attendee become together.
+
+Per field the last event that carries it wins, an absent field is unchanged; per audience the newest qualification
+wins, a tie goes to the later offset. Sources with order = "timestamp" compare event times field by field, among what
+is waiting. How two contents are joined is handed in (`Merge`), since it is the profiles' room that knows the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from engine.model import NOTHING, Event, Membership, Profile
+
+Merge = Callable[[bytes, bytes], tuple[bytes, int]]
+"""(older content, newer content) -> (content, traits); the newer one's fields win."""
+
+EMPTY = b"{}"
+
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def stamps_of(content: bytes, timestamp: float | None) -> dict[str, float] | None:
+    """Every field of the content under the event's time, for sources that go by it."""
+    return None if timestamp is None else dict.fromkeys(_raw_fields.decode(content), timestamp)
+
+
+def fold_audiences(
+    older: dict[str, Membership] | None, newer: dict[str, Membership] | None
+) -> dict[str, Membership] | None:
+    """Per audience the newest qualification; on a tie the newer event's."""
+    if not older or not newer:
+        return newer or older
+    folded = dict(older)
+    for audience, membership in newer.items():
+        known = folded.get(audience)
+        if known is None or membership.qualified_at >= known.qualified_at:
+            folded[audience] = membership
+    return folded
+
+
+def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:
+    """Fold one newer event into a waiting profile, in place. Which slot it came from stays the caller's business."""
+    stamps = stamps_of(event.content, event.timestamp)
+    _fold_content(profile, event.content, event.traits, stamps, merge)
+    if event.audiences is not None:
+        profile.audiences = fold_audiences(profile.audiences, event.audiences)
+    profile.events += 1
+    profile.through = profile.last = offset
+
+
+def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
+    """Fold `older` under `newer`, in place: the newer one's fields win, counts add up, the oldest event's time stays.
+
+    `lowest` is not touched: which of the two holds the watermark is the coalescer's to know.
+    """
+    content, traits, stamps = newer.content, newer.traits, newer.stamps
+    newer.content, newer.traits, newer.stamps = older.content, older.traits, older.stamps
+    _fold_content(newer, content, traits, stamps, merge)
+    newer.audiences = fold_audiences(older.audiences, newer.audiences)
+    newer.through = max(newer.through, older.through)
+    newer.last = max(newer.last, older.last)
+    newer.events += older.events
+    if older.oldest_at <= newer.oldest_at:
+        newer.oldest_at, newer.still_seconds = older.oldest_at, older.still_seconds
+    newer.lane = min(newer.lane, older.lane)
+    newer.certain = newer.certain and older.certain
+    newer.held_through = max(newer.held_through, older.held_through)
+    newer.attempts, newer.tries = max(newer.attempts, older.attempts), max(newer.tries, older.tries)
+    newer.first_tried_at = older.first_tried_at or newer.first_tried_at
+    newer.letter = newer.letter or older.letter
+    newer.under = [*(older.under or ()), *(newer.under or ())] or None
+    if older.receipts is not None:
+        newer.receipts = older.receipts if newer.receipts is None else older.receipts + newer.receipts
+
+
+def _fold_content(profile: Profile, content: bytes, traits: int, stamps: dict[str, float] | None, merge: Merge) -> None:
+    if profile.content == EMPTY:
+        profile.content, profile.traits, profile.stamps = content, traits, stamps
+        return
+    if profile.stamps is not None or stamps is not None:
+        content = _winners(profile, content, stamps)
+    if content != EMPTY:
+        profile.content, profile.traits = merge(profile.content, content)
+
+
+def _winners(profile: Profile, content: bytes, stamps: dict[str, float] | None) -> bytes:
+    """The fields of `content` that are not older than what the profile has; notes their times.
+
+    A field without a time (it came from a source that goes by arrival) is as new as its arrival: it wins, and is
+    beaten by whatever comes next.
+    """
+    known, times = profile.stamps or {}, stamps or {}
+    fields = {
+        name: raw
+        for name, raw in _raw_fields.decode(content).items()
+        if times.get(name, float("inf")) >= known.get(name, float("-inf"))
+    }
+    profile.stamps = {name: at for name, at in known.items() if name not in fields}
+    profile.stamps.update((name, times[name]) for name in fields if name in times)
+    return msgspec.json.encode(fields)
+
+
+def overtaken(part: Profile, confirmed_through: int) -> bool:
+    """A replayed dead letter that a confirmed newer state has passed: it must not be sent any more."""
+    return confirmed_through != NOTHING and confirmed_through > part.through

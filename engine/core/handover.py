@@ -1,0 +1,78 @@
+"""What is judged when a profile is handed over: may it leave, and as what? Pure.
+
+Audience and consent are judged on the merged profile, at lease, never on single events (DESIGN §4, Coalescer).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.core.fold import Merge, fold_under, overtaken
+from engine.model import NOTHING, Held, LedgerEntry, Membership, Profile, Trait
+
+SYNTHETIC = b"@bench.invalid"
+"""Addresses that load benches use; they must never reach a real attendee store."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """What may leave for one destination. `exits`: "ignore", "store" or "flag:FIELD" (domain reference U-15)."""
+
+    audiences: frozenset[str] | None = None  # None: every audience, and profiles without one
+    exits: str = "ignore"
+    refuse_synthetic: bool = True
+
+
+def exclusion(profile: Profile, policy: Policy) -> str:
+    """Why this profile must not be sent, as a stable reason; "" when it may go."""
+    if not profile.traits & Trait.EMAIL:
+        return "no_email"
+    if policy.refuse_synthetic and SYNTHETIC in profile.content:
+        return "synthetic"
+    relevant = _relevant(profile.audiences, policy)
+    if policy.audiences is not None and not relevant:
+        return "audience"
+    if relevant and policy.exits == "ignore" and not any(membership.realized for membership in relevant):
+        return "exited"
+    return ""
+
+
+def flag(profile: Profile, policy: Policy) -> bool | None:
+    """With exits = "flag:FIELD": is the attendee in one of the audiences now? None when there is nothing to say."""
+    if not policy.exits.startswith("flag:"):
+        return None
+    relevant = _relevant(profile.audiences, policy)
+    return any(membership.realized for membership in relevant) if relevant else None
+
+
+def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[Membership]:
+    if not audiences:
+        return []
+    if policy.audiences is None:
+        return list(audiences.values())
+    return [membership for audience, membership in audiences.items() if audience in policy.audiences]
+
+
+def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
+    """Fold what is stored of the key under the leased profile, unless it is in there already; the events gained."""
+    if held is None or held.profile.last <= profile.held_through:
+        return 0
+    older = held.profile
+    events = older.events + len(older.under or ())
+    fold_under(profile, older, merge)
+    profile.held_through = older.last
+    return events
+
+
+def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> list[Profile]:
+    """Fold replayed dead letters under the leased profile; returns those that were overtaken, for the caller to
+    settle: a confirmed newer state has passed them."""
+    if not profile.under:
+        return []
+    parts = sorted(profile.under, key=lambda part: part.through, reverse=True)
+    profile.under = None
+    confirmed = entry.confirmed_through if entry else NOTHING
+    passed = [part for part in parts if overtaken(part, confirmed)]
+    for part in parts:
+        if not overtaken(part, confirmed):
+            fold_under(profile, part, merge)
+    return passed

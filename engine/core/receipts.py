@@ -1,0 +1,120 @@
+"""Receipts: what became of the events of one append, for the newest appends of this process. Pure.
+
+A receipt's id is opaque to its reader: journal, owner, first offset and count, so that an id can be judged after the
+counts are gone, and another owner's or another journal's is recognised.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from engine.model import Outcome
+
+
+class ReceiptId(msgspec.Struct, array_like=True, frozen=True):
+    journal: str
+    owner: str  # a hash of the name: the id tells nobody which key sent it
+    first: int
+    count: int
+
+    def text(self) -> str:
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
+
+    @staticmethod
+    def make(journal: str, owner: str, first: int, count: int) -> ReceiptId:
+        return ReceiptId(journal, _owner(owner), first, count)
+
+    def belongs_to(self, journal: str, owner: str) -> bool:
+        return self.journal == journal and self.owner == _owner(owner)
+
+
+def read_id(text: str) -> ReceiptId | None:
+    """None when it is not an id that this engine ever gave out."""
+    try:
+        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        return msgspec.msgpack.decode(packed, type=ReceiptId)
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        return None
+
+
+def _owner(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+class Tracker:
+    """The events of one append, destination by destination."""
+
+    __slots__ = ("_left", "_waiters", "counts", "events", "first", "lost")
+
+    def __init__(self, first: int, events: int, destinations: Iterable[str]) -> None:
+        self.first, self.events = first, events
+        self.counts: dict[str, Counter[str]] = {name: Counter() for name in destinations}
+        self._left = dict.fromkeys(self.counts, events) if events else {}
+        self.lost = False
+        self._waiters: list[Callable[[], None]] = []
+
+    @property
+    def settled(self) -> bool:
+        return not self._left
+
+    def count(self, destination: str, outcome: Outcome) -> None:
+        self.counts[destination][outcome] += 1
+        self._less(destination, 1)
+
+    def skip(self, destination: str, events: int) -> None:
+        self._less(destination, events)
+
+    def lose(self) -> None:
+        """An event of it is held on disk and cannot be followed any more: the state follows the watermark now."""
+        self.lost = True
+
+    def _less(self, destination: str, events: int) -> None:
+        left = self._left.get(destination)
+        if left is None:
+            return
+        if left > events:
+            self._left[destination] = left - events
+            return
+        del self._left[destination]
+        if not self._left:
+            self.release()
+
+    def release(self) -> None:
+        """Tell whoever waits."""
+        waiters, self._waiters = self._waiters, []
+        for tell in waiters:
+            tell()
+
+    def when_settled(self, tell: Callable[[], None]) -> None:
+        if self.settled:
+            tell()
+        else:
+            self._waiters.append(tell)
+
+    def report(self) -> dict[str, dict[str, int]]:
+        return {
+            name: {"pending": self._left.get(name, 0), **{str(outcome): counts[outcome] for outcome in Outcome}}
+            for name, counts in self.counts.items()
+        }
+
+
+class Receipts:
+    """The newest trackers by first offset; an older one falls out, its events go on unfollowed."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._trackers: OrderedDict[int, Tracker] = OrderedDict()
+
+    def add(self, tracker: Tracker) -> None:
+        self._trackers[tracker.first] = tracker
+        if len(self._trackers) > self._limit:
+            self._trackers.popitem(last=False)[1].release()
+
+    def get(self, first: int) -> Tracker | None:
+        return self._trackers.get(first)

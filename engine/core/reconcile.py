@@ -1,0 +1,62 @@
+"""Which consumers go on, which start anew, and which have no place in the configuration any more. Pure.
+
+A consumer belongs to (name, environment, URL, org id, event code): change any of these and it is another consumer with
+an empty ledger, since what the old one confirmed says nothing about the new place (DESIGN §4, Limits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.ports import ConsumerState
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    name: str
+    identity: str
+    start_at: str  # "now" or "oldest"
+
+
+class Plan(msgspec.Struct):
+    keep: list[ConsumerState]  # as stored
+    add: list[ConsumerState]  # to be stored before anything is read
+    orphans: list[ConsumerState]  # stored, but not configured: somebody has to say what happens to their backlog
+    notes: list[str]  # what `check` and `serve` have to say
+
+    def states(self) -> dict[str, ConsumerState]:
+        return {state.name: state for state in [*self.keep, *self.add]}
+
+
+def reconcile(stored: Sequence[ConsumerState], wanted: Sequence[Wanted], first: int, following: int) -> Plan:
+    """`first`, `following`: the offsets that the journal holds, [first, following)."""
+    known = {state.name: state for state in stored}
+    plan = Plan([], [], [], [])
+    for want in wanted:
+        state = known.pop(want.name, None)
+        if state is not None and state.identity == want.identity:
+            plan.keep.append(state)
+            continue
+        start = first if want.start_at == "oldest" else following
+        plan.add.append(ConsumerState(want.name, want.identity, start, start, start, clean=True))
+        where = f"at offset {start} ({want.start_at})"
+        if state is None:
+            plan.notes.append(f"destination {want.name!r} is new: it starts {where}")
+        else:
+            plan.notes.append(
+                f"destination {want.name!r} points somewhere else now ({state.identity} -> {want.identity}): it starts "
+                f"as a new consumer {where} with an empty ledger"
+            )
+    plan.orphans = list(known.values())
+    return plan
+
+
+def orphan_problem(state: ConsumerState, following: int) -> str:
+    """The start-up error for a consumer that is missing from the configuration."""
+    backlog = max(0, following - state.watermark)
+    return (
+        f"destination {state.name!r} is in the data directory (with up to {backlog} undelivered events) but not in the "
+        f"configuration: put it back, or run 'rainfocus-engine destinations remove {state.name}' to expire its backlog, "
+        f"or 'rainfocus-engine destinations rename {state.name} NEW' to move it"
+    )

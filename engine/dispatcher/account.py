@@ -1,0 +1,238 @@
+"""One arbiter an account: who may send the next request, and when.
+
+A permit is the right to send one request now. The arbiter waits for everything a request needs, in the order in which
+it lasts: work that is due, no pause, closed breakers, a free place in the window, a valid token, and only then room in
+the bucket; then it lets a destination take its batch. It is the only one that ever asks the bucket, so no waiter can
+overtake another, and the rate is kept at one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from engine.core.breaker import Breaker
+from engine.core.lanes import WeightedRoundRobin
+from engine.core.window import Window
+from engine.errors import PermitVoid
+from engine.metrics import AccountMetrics
+from engine.ports import Bucket, Clock, TokenSource
+
+PERMIT_LIFE_SECONDS = 0.020
+"""A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
+
+
+class Sender(Protocol):
+    """What the arbiter needs to know of a destination."""
+
+    name: str
+    weight: int
+
+    def due(self, now: float, /) -> bool:
+        """Is there a batch that should leave now, and may it?"""
+
+    def due_at(self, now: float, /) -> float | None:
+        """When `due` may turn true by time alone."""
+
+    def may_send(self) -> bool:
+        """False when a permit that is not used yet must not be used any more."""
+
+    async def attempt(self, permit: AccountPermit, /) -> None: ...
+
+
+class AccountPermit:
+    """See `ports.Permit`."""
+
+    __slots__ = ("_account", "_granted_at", "_sender", "token", "used")
+
+    def __init__(self, account: Account, sender: Sender, token: str, granted_at: float) -> None:
+        self._account, self._sender, self._granted_at = account, sender, granted_at
+        self.token = token
+        self.used = False
+
+    async def use(self) -> None:
+        if self._account.clock.monotonic() - self._granted_at > PERMIT_LIFE_SECONDS:
+            self.used = True  # void, not given back
+            self._granted_at = await self._account.grant_again()
+        if not self._account.may_send(self.token) or not self._sender.may_send():
+            raise PermitVoid
+        self.used = True
+
+    @property
+    def granted_at(self) -> float:
+        return self._granted_at
+
+
+class Account:
+    """The token, the bucket, the window and the Retry-After pause that its destinations share."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        bucket: Bucket,
+        window: Window,
+        breaker: Breaker,
+        tokens: TokenSource | None,
+        clock: Clock,
+        metrics: AccountMetrics,
+        paused_until: float = 0.0,
+        store_pause: Callable[[str, float], None],
+    ) -> None:
+        self.name = name
+        self.bucket, self.window, self.breaker, self.tokens = bucket, window, breaker, tokens
+        self.clock, self.metrics = clock, metrics
+        self.paused_until = paused_until  # epoch seconds
+        self.draining = False
+        self.in_flight = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._store_pause = store_pause
+        self._senders: list[Sender] = []
+        self._turns = WeightedRoundRobin()
+        self._wake = asyncio.Event()
+        self._again: deque[asyncio.Future[float]] = deque()
+        self._spare_at = float("-inf")
+        self._refused = 0
+
+    def __repr__(self) -> str:
+        return f"<Account {self.name} [in flight {self.in_flight} of {self.window.limit}]>"
+
+    def add(self, sender: Sender) -> None:
+        self._senders.append(sender)
+        self._turns.add(sender.name, sender.weight)
+
+    def wake(self) -> None:
+        """Something may have changed: look again who can send."""
+        self._wake.set()
+
+    # -- what happened --------------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """The destination asked for silence: nothing of this account is sent until it is over, restarts included."""
+        until = self.clock.time() + seconds
+        if until > self.paused_until:
+            self.paused_until = until
+            self._store_pause(self.name, until)
+
+    def pause_seconds(self) -> float:
+        """How much of the pause is left. A stored pause never exceeds an hour, whatever the clock did meanwhile."""
+        return min(3600.0, max(0.0, self.paused_until - self.clock.time()))
+
+    def refused(self, token: str) -> None:
+        """A token was refused (401). The second one in a row that nobody had accepted opens the account's breaker:
+        the client is wrong, not the token."""
+        if self.tokens is not None and token != self.tokens.current():
+            return
+        if self.tokens is not None:
+            self.tokens.discard(token)
+        self._refused += 1
+        if self._refused > 1 or self.tokens is None:
+            self.breaker.trip("unauthorized", self.clock.monotonic())
+
+    def accepted(self) -> None:
+        """A request was answered with this account's token taken for good."""
+        self._refused = 0
+        if self.breaker.state != "closed":
+            self.breaker.success(self.clock.monotonic())
+
+    def done(self, permit: AccountPermit) -> None:
+        """The attempt is over. A permit that was not used stays good for the next one while it is young."""
+        self.in_flight -= 1
+        if not permit.used:
+            self._spare_at = max(self._spare_at, permit.granted_at)
+        if self.in_flight == 0:
+            self.idle.set()
+        self.wake()
+
+    # -- permits --------------------------------------------------------------------------------------------------
+
+    def may_send(self, token: str) -> bool:
+        """May a granted permit still be used?"""
+        if self.paused_until and self.pause_seconds() > 0:
+            return False
+        return self.tokens is None or token == self.tokens.current()
+
+    async def grant_again(self) -> float:
+        """A fresh permit for a request whose own was too old: ahead of new batches. Returns when it was granted."""
+        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._again.append(future)
+        self.wake()
+        return await future
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Grant permits until cancelled; every attempt is a task of `tasks`."""
+        while True:
+            await self._until_due()
+            token = await self._token()
+            await self._room()
+            now = self.clock.monotonic()
+            if self._serve_again(now):
+                continue
+            sender = self._next(now)
+            if sender is None:
+                self._spare_at = now
+                continue
+            self.in_flight += 1
+            self.idle.clear()
+            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now))
+
+    async def _until_due(self) -> None:
+        while True:
+            self._wake.clear()
+            wait = self._wait_seconds(self.clock.monotonic())
+            if wait == 0.0:
+                return
+            with anyio.move_on_after(wait):
+                await self._wake.wait()
+
+    def _wait_seconds(self, now: float) -> float | None:
+        """0 when somebody can send now; else how long nothing can change by itself (None: until woken)."""
+        pause = self.pause_seconds() if self.paused_until else 0.0
+        if self._again:
+            return pause
+        if self.draining or self.in_flight >= self.window.limit:
+            return None
+        if not self.breaker.may_send(now):
+            return _until(self.breaker.next_probe_at, now)
+        if any(sender.due(now) for sender in self._senders):
+            return pause
+        times = [at for sender in self._senders if (at := sender.due_at(now)) is not None]
+        return _until(min(times), now) if times else None
+
+    async def _token(self) -> str:
+        if self.tokens is None:
+            return ""
+        return self.tokens.current() or await self.tokens.valid()
+
+    async def _room(self) -> None:
+        now = self.clock.monotonic()
+        if now - self._spare_at <= PERMIT_LIFE_SECONDS:
+            self._spare_at = float("-inf")
+            return
+        await self.bucket.take()
+        self.metrics.rate_wait(self.clock.monotonic() - now)
+
+    def _serve_again(self, now: float) -> bool:
+        while self._again:
+            future = self._again.popleft()
+            if not future.done():
+                future.set_result(now)
+                return True
+        return False
+
+    def _next(self, now: float) -> Sender | None:
+        if self.draining or self.in_flight >= self.window.limit or self.pause_seconds() > 0:
+            return None
+        due = {sender.name: sender for sender in self._senders if sender.due(now)}
+        name = self._turns.next(due.keys()) if due else None
+        return due[name] if name is not None else None
+
+
+def _until(at: float | None, now: float) -> float | None:
+    return None if at is None else max(0.001, at - now)

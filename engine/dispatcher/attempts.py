@@ -1,0 +1,281 @@
+"""One request: lease, look up, judge, send, and conclude from the reply.
+
+What a verdict does to a leased profile::
+
+    ok       settled: delivered; digest and confirmed_through known
+    reject   settled: dead-lettered
+    retry    waits again after a backoff; the attempt counts, unless an outage explains it
+    auth     waits again at once, uncounted; the token that was refused is discarded
+    config   waits again, uncounted; the destination's breaker opens
+    split    stays leased; its batch goes on as two halves, each under a permit of its own
+    unknown  stays leased until the request can no longer arrive, then as retry
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import anyio
+
+from engine.core.handover import exclusion, fold_held, fold_replays
+from engine.errors import PermitVoid
+from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
+from engine.ports import KeyState
+
+if TYPE_CHECKING:
+    from engine.dispatcher.account import AccountPermit
+    from engine.dispatcher.consumer import Consumer
+
+SEARCH_PROFILES = 64
+"""How many profiles are looked at, at most at once, for one that is not suppressed."""
+
+
+async def run(consumer: Consumer, permit: AccountPermit) -> None:
+    """Use one permit, or give it back when nothing needs to be sent."""
+    batch: Batch | None = None
+    reply: Reply | None = None
+    started = consumer.clock.monotonic()
+    try:
+        batch = await prepare(consumer)
+        if batch is not None:
+            reply = await consumer.destination.send(batch, permit)
+    except PermitVoid:
+        assert batch is not None
+        _give_back_untried(consumer, batch.profiles)
+    finally:
+        consumer.account.done(permit)
+    if batch is not None and reply is not None:
+        consumer.metrics.request(reply, consumer.clock.monotonic() - started)
+        await _conclude(consumer, permit, batch, reply, consumer.clock.monotonic() - started)
+    consumer.dirty()
+
+
+# -- before the request ---------------------------------------------------------------------------------------------
+
+
+async def prepare(consumer: Consumer) -> Batch | None:
+    """Lease profiles, settle those that need no request, and return the others as a batch; None if none is left."""
+    if consumer.halves:
+        profiles = consumer.halves.popleft()
+        return Batch(profiles, [consumer.destination.encode(profile) for profile in profiles])
+    at_most = consumer.destination.profiles_per_request
+    search = at_most
+    while profiles := consumer.lease(search):
+        known = await _known(consumer, profiles)
+        batch = _sift(consumer, profiles, known)
+        if batch.profiles:
+            _trim(consumer, batch, at_most)
+            return batch
+        consumer.dirty()
+        search = max(at_most, min(search * 8, SEARCH_PROFILES))
+    return None
+
+
+async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
+    keys = [profile.key for profile in profiles]
+    return consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+
+
+def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeyState]) -> Batch:
+    """Complete each leased profile with what is stored of it, and settle it if it must not or need not be sent."""
+    batch = Batch([], [])
+    for profile in profiles:
+        stored = known.get(profile.key)
+        if stored is not None or profile.under:
+            _complete(consumer, profile, stored or KeyState())
+        record = _record(consumer, profile, stored)
+        if record is None:
+            consumer.coalescer.settle(profile.key)
+        else:
+            batch.profiles.append(profile)
+            batch.records.append(record)
+    return batch
+
+
+def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
+    """Fold in what is held on disk and replays; both are older than what was waiting."""
+    gained = fold_held(profile, stored.held, consumer.merge)
+    if gained:
+        consumer.books.held_events -= gained
+        consumer.books.held_profiles -= 1
+        profile.certain = profile.certain and consumer.is_of_this_process(stored.held)
+    passed = fold_replays(profile, stored.entry, consumer.merge)
+    for part in passed:
+        consumer.books.settle_overtaken(part, consumer.clock.time())
+    consumer.coalescer.gained(gained - len(passed))
+
+
+def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> bytes | None:
+    """The record to send, or None when the profile was settled without a request."""
+    books, now = consumer.books, consumer.clock.time()
+    if not profile.events:
+        books.settle_nothing(profile, now)
+        return None
+    reason = (
+        "forgotten" if consumer.coalescer.is_forgotten(profile.key) else exclusion(profile, consumer.policy.handover)
+    )
+    if not reason and consumer.policy.dry_run:
+        reason = "dry_run"
+    if reason:
+        books.settle(profile, Outcome.EXCLUDED, reason, at=now)
+        return None
+    if consumer.too_old(profile) and not consumer.letters_full():
+        books.bury(profile, HeldKind.EXPIRED, "max_age", "", at=now)
+        return None
+    record = consumer.destination.encode(profile)
+    entry = stored.entry if stored else None
+    if entry and entry.digest and profile.certain and consumer.policy.suppress:
+        fresh = now - entry.at <= consumer.policy.suppress_ttl_seconds
+        if fresh and entry.digest == digest_of(consumer, record):
+            books.settle(profile, Outcome.SUPPRESSED, at=entry.at, confirmed=True, digest=entry.digest)
+            return None
+    return record
+
+
+def digest_of(consumer: Consumer, record: bytes) -> bytes:
+    return blake2b(record, digest_size=16, key=consumer.destination.fingerprint[:64]).digest()
+
+
+def _trim(consumer: Consumer, batch: Batch, at_most: int) -> None:
+    """Give back what was only looked at, and what no longer fits now that its record is known."""
+    size, keep = 0, 0
+    for record in batch.records[:at_most]:
+        if not consumer.batcher.fits(keep, size, len(record)):
+            break
+        size += len(record)
+        keep += 1
+    _give_back_untried(consumer, batch.profiles[keep:])
+    del batch.profiles[keep:], batch.records[keep:]
+
+
+def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
+    for profile in profiles:
+        _give_back(consumer, profile, None)
+
+
+# -- after the request ----------------------------------------------------------------------------------------------
+
+
+async def _conclude(consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, seconds: float) -> None:
+    kinds = {verdict.kind for verdict in reply.verdicts}
+    _judge_destination(consumer, permit, batch, reply, kinds, seconds)
+    unknown: list[tuple[Profile, Verdict]] = []
+    split: list[Profile] = []
+    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+        profile.tries += 1
+        profile.first_tried_at = profile.first_tried_at or consumer.clock.time()
+        profile.certain = profile.certain and verdict.kind == VerdictKind.OK
+        if verdict.kind == VerdictKind.SPLIT:
+            split.append(profile)
+        elif verdict.kind == VerdictKind.UNKNOWN:
+            unknown.append((profile, verdict))
+        else:
+            _apply(consumer, profile, record, verdict)
+    if split:
+        half = (len(split) + 1) // 2
+        consumer.halves.extend(part for part in (split[:half], split[half:]) if part)
+    consumer.account.wake()
+    if unknown:
+        await _outlive(consumer, unknown)
+
+
+def _apply(consumer: Consumer, profile: Profile, record: bytes, verdict: Verdict) -> None:
+    now = consumer.clock.time()
+    if verdict.kind == VerdictKind.OK:
+        digest = digest_of(consumer, record) if consumer.policy.suppress else b""
+        consumer.books.settle(
+            profile, Outcome.DELIVERED, at=now, confirmed=True, digest=digest, attendee_id=verdict.attendee_id
+        )
+        consumer.coalescer.settle(profile.key)
+        consumer.metrics.delivered_after(now - profile.oldest_at)
+    elif verdict.kind == VerdictKind.REJECT:
+        _bury(consumer, profile, verdict)
+    elif verdict.kind in (VerdictKind.AUTH, VerdictKind.CONFIG):
+        _give_back(consumer, profile, None)
+    else:
+        _retry(consumer, profile, verdict)
+
+
+def _retry(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
+    """Count the attempt (a breaker that opens gives it back) and wait, or stop trying."""
+    profile.attempts += 1
+    consumer.uncounted.append(profile.key)
+    if consumer.breaker.state != "closed":
+        give_back_attempts(consumer)
+    if profile.attempts >= consumer.policy.max_attempts:
+        _bury(consumer, profile, verdict)
+        return
+    pause = consumer.backoff.seconds(max(1, profile.attempts), consumer.random)
+    _give_back(consumer, profile, consumer.clock.monotonic() + pause)
+
+
+def _bury(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
+    """Dead-letter it; when no more dead letters fit, it waits."""
+    if consumer.letters_full() and not consumer.coalescer.is_forgotten(profile.key):
+        consumer.metrics.letters_full()
+        _give_back(consumer, profile, consumer.clock.monotonic() + consumer.backoff.cap_seconds)
+        return
+    consumer.books.bury(profile, HeldKind.DEAD, verdict.reason, verdict.excerpt, at=consumer.clock.time())
+    consumer.coalescer.settle(profile.key)
+
+
+def _give_back(consumer: Consumer, profile: Profile, not_before: float | None) -> None:
+    if consumer.coalescer.is_forgotten(profile.key):
+        consumer.books.settle(profile, Outcome.EXCLUDED, "forgotten", at=consumer.clock.time())
+        consumer.coalescer.settle(profile.key)
+    else:
+        consumer.coalescer.give_back(profile.key, not_before)
+
+
+async def _outlive(consumer: Consumer, unknown: list[tuple[Profile, Verdict]]) -> None:
+    """Keep the leases until the requests can no longer arrive, whatever happened to their connections."""
+    consumer.unknown += len(unknown)
+    consumer.dirty()
+    await anyio.sleep(consumer.policy.unknown_hold_seconds)
+    consumer.unknown -= len(unknown)
+    for profile, verdict in unknown:
+        _retry(consumer, profile, verdict)
+    consumer.account.wake()
+
+
+# -- whose fault (DESIGN §4) ----------------------------------------------------------------------------------------
+
+
+def _judge_destination(
+    consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, kinds: set[VerdictKind], seconds: float
+) -> None:
+    now, account, breaker = consumer.clock.monotonic(), consumer.account, consumer.breaker
+    if reply.retry_after_seconds is not None:
+        account.pause(reply.retry_after_seconds)
+    account.window.observe(throttled=reply.throttled, timed_out=VerdictKind.UNKNOWN in kinds, seconds=seconds, now=now)
+    if VerdictKind.AUTH in kinds:
+        account.refused(permit.token)
+    elif not reply.destination_fault:
+        account.accepted()
+    if VerdictKind.CONFIG in kinds:
+        breaker.trip(next(v.reason for v in reply.verdicts if v.kind == VerdictKind.CONFIG), now)
+    elif reply.destination_fault:
+        waiting = len(consumer.coalescer)
+        for profile in batch.profiles[:1] if len(batch.profiles) == 1 else batch.profiles:
+            breaker.failure(profile.key, now, waiting_keys=waiting)
+            break
+    elif VerdictKind.OK in kinds or VerdictKind.REJECT in kinds:
+        consumer.uncounted.clear()
+        if breaker.state != "closed":
+            breaker.success(now)
+            consumer.coalescer.wake(float("inf"))
+        else:
+            breaker.success(now)
+    if breaker.state != "closed":
+        give_back_attempts(consumer)
+    consumer.note_still()
+
+
+def give_back_attempts(consumer: Consumer) -> None:
+    """An outage explains the attempts since the last success: they do not count against the profiles."""
+    for key in consumer.uncounted:
+        for profile in consumer.coalescer.find(key):
+            if profile is not None:
+                profile.attempts = max(0, profile.attempts - 1)
+    consumer.uncounted.clear()

@@ -1,0 +1,215 @@
+"""What one consumer has to write down, and the sums that must come out even.
+
+`open` gathers a transition until the settler takes it away to the state file. Counts in memory run ahead of the
+durable ones by exactly what `open` and the transition on its way hold.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from engine.core.coalescer import events_of
+from engine.metrics import DestinationMetrics
+from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
+from engine.ports import ConsumerState, KeyState, Transition
+
+
+class Tracker(Protocol):
+    """Somebody who asks what became of the events of one append."""
+
+    def count(self, destination: str, outcome: Outcome, /) -> None: ...
+
+    def skip(self, destination: str, events: int, /) -> None:
+        """So many of its events do not concern this destination."""
+
+    def lose(self) -> None:
+        """An event of it can no longer be followed: its content is held on disk."""
+
+
+class Books:
+    """The open transition and the running counts of one consumer."""
+
+    def __init__(self, state: ConsumerState, metrics: DestinationMetrics) -> None:
+        self.name = state.name
+        self.start = state.start
+        self.counts = Counter(state.counts)
+        self.held_events = state.held_events  # in WAITING held profiles that are not in memory
+        self.held_profiles = state.held_profiles
+        self.letters = state.letters
+        self.open = Transition(state.name)
+        self.metrics = metrics
+        self.metrics.seed(self.counts)
+        self._skipped_below = state.not_addressed
+        self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
+        self._skipped_above = 0
+        self._notices: list[tuple[Tracker, Outcome]] = []
+        self.recent: dict[bytes, LedgerEntry] = {}  # verdicts that are not durable yet: the state file cannot know them
+
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        profile: Profile,
+        outcome: Outcome,
+        reason: str = "",
+        *,
+        at: float,
+        confirmed: bool = False,
+        digest: bytes = b"",
+        attendee_id: str = "",
+    ) -> None:
+        """The events of this profile have their outcome: the newest one this, the others merged into it."""
+        events = events_of(profile)
+        self._count(f"{outcome}:{reason}" if reason else outcome, 1)
+        if events > 1:
+            self._count(Outcome.SUPERSEDED, events - 1)
+        through = profile.through if confirmed else NOTHING
+        self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
+        if profile.held_through != NOTHING:
+            self._unhold(profile.key)
+            self.open.drop.append((profile.key, profile.last))
+        self._notify(profile, outcome)
+
+    def _unhold(self, key: bytes) -> None:
+        """A copy that was to be held in this very transition has become pointless."""
+        if self.open.hold:
+            self.open.hold = [
+                held for held in self.open.hold if held.kind != HeldKind.WAITING or held.profile.key != key
+            ]
+
+    def settle_overtaken(self, part: Profile, at: float) -> None:
+        """A replayed dead letter found a newer state confirmed: its one event is excluded, the letter says why."""
+        self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
+        self.open.letters.append((part.letter, LetterState.OVERTAKEN))
+        self._notify(part, Outcome.EXCLUDED)
+
+    def settle_nothing(self, profile: Profile, at: float) -> None:
+        """Every replay in it was overtaken and nothing else was waiting: only its offsets are done with."""
+        self._write(LedgerEntry(profile.key, Outcome.EXCLUDED, "overtaken", profile.last, NOTHING, b"", at))
+
+    def _write(self, entry: LedgerEntry) -> None:
+        self.open.verdicts.append(entry)
+        known = self.recent.get(entry.key)
+        if known is not None and known.confirmed_through > entry.confirmed_through:
+            entry.confirmed_through = known.confirmed_through
+        self.recent[entry.key] = entry
+
+    def bury(self, profile: Profile, kind: HeldKind, reason: str, excerpt: str, *, at: float) -> None:
+        """Dead-letter it (or let it expire): outcome and letter in one transaction."""
+        letter = copy_to_store(profile)
+        self.open.hold.append(Held(kind, letter, at, reason, excerpt))
+        self.letters += 1
+        outcome = Outcome.DEAD_LETTERED if kind == HeldKind.DEAD else Outcome.EXPIRED
+        self.settle(profile, outcome, reason, at=at)
+
+    def forgotten(self, key: bytes, offset: int, held: Held | None) -> None:
+        """Erase what is stored of a key. `held`: its profile on disk, if that is in nobody's memory: its events are
+        excluded now."""
+        self._unhold(key)
+        self.open.verdicts = [entry for entry in self.open.verdicts if entry.key != key]
+        self.open.forget.append((key, offset))
+        self.recent[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
+        if held is not None:
+            events = events_of(held.profile)
+            self._count(f"{Outcome.EXCLUDED}:forgotten", 1)
+            if events > 1:
+                self._count(Outcome.SUPERSEDED, events - 1)
+            self.held_events -= events
+            self.held_profiles -= 1
+
+    def _count(self, name: str, events: int) -> None:
+        self.counts[name] += events
+        self.open.counts[name] = self.open.counts.get(name, 0) + events
+        self.metrics.count(name, events)
+
+    def _notify(self, profile: Profile, outcome: Outcome) -> None:
+        receipts = [*(profile.receipts or ())]
+        for part in profile.under or ():
+            receipts += part.receipts or ()
+        if not receipts:
+            return
+        newest = max(offset for _, offset in receipts)
+        for tracker, offset in receipts:
+            is_newest = offset == newest and offset == profile.last
+            self._notices.append((tracker, outcome if is_newest else Outcome.SUPERSEDED))  # type: ignore[arg-type]
+
+    # -- offsets that are not for this consumer -------------------------------------------------------------------
+
+    def skip(self, first: int, end: int) -> None:
+        """Offsets in [first, end) do not concern this consumer. Made durable as the watermark passes them."""
+        self._skipped_above += end - first
+        if self._skips and self._skips[-1][1] == first:
+            first = self._skips.pop()[0]
+        self._skips.append((first, end))
+
+    @property
+    def not_addressed(self) -> int:
+        return self._skipped_below + self._skipped_above
+
+    def advance(self, watermark: int) -> None:
+        """The watermark to be made durable with the open transition, and the skipped offsets below it."""
+        while self._skips and self._skips[0][0] < watermark:
+            first, end = self._skips.popleft()
+            passed = min(end, watermark)
+            self._skipped_below += passed - first
+            self._skipped_above -= passed - first
+            if passed < end:
+                self._skips.appendleft((passed, end))
+        self.open.watermark = watermark
+        self.open.not_addressed = self._skipped_below
+
+    # -- handing over to the settler ------------------------------------------------------------------------------
+
+    @property
+    def verdicts_open(self) -> int:
+        return len(self.open.verdicts) + len(self.open.hold)
+
+    def take(self) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
+        """The transition to write now, and who is to be told once it is durable."""
+        transition, notices = self.open, self._notices
+        self.open, self._notices = Transition(self.name), []
+        return transition, notices
+
+    def durable(self, transition: Transition) -> None:
+        """The transition is on disk: the state file answers for its keys again."""
+        recent = self.recent
+        for entry in transition.verdicts:
+            if recent.get(entry.key) is entry:
+                del recent[entry.key]
+        for key, offset in transition.forget:
+            known = recent.get(key)
+            if known is not None and known.settled_through == offset:
+                del recent[key]
+
+    def overlay(self, keys: Iterable[bytes], stored: dict[bytes, KeyState]) -> dict[bytes, KeyState]:
+        """What is stored of these keys, brought up to date with the verdicts that are not durable yet."""
+        if not self.recent:
+            return stored
+        for key in keys:
+            entry = self.recent.get(key)
+            if entry is not None:
+                stored[key] = _newer(entry, stored.get(key) or KeyState())
+        return stored
+
+    def sums(self) -> dict[str, int]:
+        """Events by outcome, reasons added up."""
+        sums = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
+        for name, events in self.counts.items():
+            sums[name.partition(":")[0]] += events
+        return sums
+
+
+def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
+    confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)
+    held = stored.held if stored.held and stored.held.profile.last > entry.settled_through else None
+    return KeyState(msgspec.structs.replace(entry, confirmed_through=confirmed), held)
+
+
+def copy_to_store(profile: Profile) -> Profile:
+    """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
+    under = [copy_to_store(part) for part in profile.under] if profile.under else None
+    return msgspec.structs.replace(profile, receipts=None, under=under)

@@ -1,0 +1,350 @@
+"""One destination reading the journal: what it has read and merged, what it leases, and what became of it.
+
+Everything here is decided without an await; attempts.py does the waiting.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from engine.core.backoff import Backoff
+from engine.core.batcher import Batcher
+from engine.core.breaker import Breaker
+from engine.core.coalescer import Coalescer, events_of
+from engine.core.fold import Merge
+from engine.core.handover import Policy
+from engine.core.lanes import LaneChooser
+from engine.dispatcher import attempts
+from engine.dispatcher.account import Account, AccountPermit
+from engine.dispatcher.books import Books, Tracker, copy_to_store
+from engine.metrics import DestinationMetrics
+from engine.model import NOTHING, Append, Held, HeldKind, Kind, Lane, Outcome, Profile
+from engine.ports import Clock, ConsumerState, Destination, State, Transition
+
+READ_AHEAD_EVENTS = 100_000
+"""`read_to` is raised in steps of this many offsets before they are read (DESIGN §4, Recovery)."""
+
+BACKFILL_SHARE = 0.8
+"""Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
+
+
+class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """The limits of one destination; durations in seconds."""
+
+    sources: frozenset[str] | None = None  # None: all
+    handover: Policy = Policy()
+    dry_run: bool = False
+    suppress: bool = True
+    suppress_ttl_seconds: float = 86_400.0
+    max_attempts: int = 12
+    max_age_seconds: float = 0.0
+    unknown_hold_seconds: float = 2.0
+    max_profiles: int = 1_000_000  # its share of the buffer
+    max_bytes: int = 1_073_741_824
+
+
+class Consumer:
+    """See the module's docstring. `letters_full` tells whether one more dead letter would be too many."""
+
+    def __init__(
+        self,
+        state: ConsumerState,
+        destination: Destination,
+        account: Account,
+        store: State,
+        *,
+        policy: ConsumerPolicy,
+        batcher: Batcher,
+        breaker: Breaker,
+        backoff: Backoff,
+        merge: Merge,
+        clock: Clock,
+        random: random.Random,
+        metrics: DestinationMetrics,
+        dirty: Callable[[], None],
+        letters_full: Callable[[], bool] = lambda: False,
+        weight: int = 1,
+    ) -> None:
+        self.name, self.weight, self.identity = state.name, weight, state.identity
+        self.destination, self.account, self.store = destination, account, store
+        self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
+        self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
+        self.dirty, self.letters_full = dirty, letters_full
+        self.books = Books(state, metrics)
+        self.coalescer = Coalescer(merge)
+        self.lanes = LaneChooser()
+        self.position = state.watermark
+        self.watermark = state.watermark  # the durable one
+        self.read_to = state.read_to  # the durable one
+        self.recovery_end = state.read_to
+        self.recovering = True
+        self.was_clean = state.clean
+        self.paused = state.paused
+        self.halves: deque[list[Profile]] = deque()  # of batches that have to be split: still leased
+        self.unknown = 0  # profiles whose attempt may still be travelling
+        self.uncounted: list[bytes] = []  # attempts since the last success, given back if the breaker opens
+        self._started_at = clock.time()
+        self._still_since: float | None = None
+        self._still_total = 0.0
+        self._read_to_asked = state.read_to
+
+    def __repr__(self) -> str:
+        return f"<Consumer {self.name} {self.coalescer!r} watermark {self.watermark} position {self.position}>"
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def has_room(self, events: int = 1) -> bool:
+        """May it take in so many more events? Recovery may always."""
+        coalescer, policy = self.coalescer, self.policy
+        return self.recovering or (
+            len(coalescer) + events <= policy.max_profiles and coalescer.bytes < policy.max_bytes
+        )
+
+    def take(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None = None) -> None:
+        """Take in an append at `position`. `accounted` (recovery): what is settled or held already, by key."""
+        assert append.first == self.position, "offsets only grow, without a gap"
+        end = append.first + len(append.events)
+        if self.policy.sources is not None and append.source not in self.policy.sources:
+            self.books.skip(append.first, end)
+            if tracker is not None:
+                tracker.skip(self.name, len(append.events))
+        else:
+            self._take_events(append, tracker, accounted)
+        self.position = end
+        self._ask_to_read_on()
+
+    def _take_events(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None) -> None:
+        add, lane, at, offset = self.coalescer.add, append.lane, append.accepted_at, append.first - 1
+        certain, still = not self.recovering, self.still_seconds()
+        for event in append.events:
+            offset += 1
+            if accounted and accounted.get(event.key, NOTHING) >= offset:
+                continue
+            if event.kind == Kind.PROFILE:
+                add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
+            elif event.kind == Kind.REPLAY and event.destination == self.name:
+                self.coalescer.add_replay(event, offset, at, tracker=tracker)
+            else:
+                self.books.skip(offset, offset + 1)
+                if tracker is not None:
+                    tracker.skip(self.name, 1)
+                if event.kind == Kind.FORGET:
+                    self._forget(event.key, offset, at)
+
+    def _forget(self, key: bytes, offset: int, at: float) -> None:
+        waiting = self.coalescer.forget(key, offset, at)
+        if waiting is not None:
+            self.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=self.clock.time())
+        self.dirty()
+
+    def announce(self) -> None:
+        """Before anything is read or sent: how far it may be read, and that attempts may be under way from now on."""
+        self.books.open.clean = False
+        self._ask_to_read_on()
+
+    def _ask_to_read_on(self) -> None:
+        if self.position + READ_AHEAD_EVENTS // 2 > self._read_to_asked:
+            self._read_to_asked = max(self.position, self._read_to_asked) + READ_AHEAD_EVENTS
+            self.books.open.read_to = self._read_to_asked
+            self.dirty()
+
+    # -- what may leave -------------------------------------------------------------------------------------------
+
+    def may_send(self) -> bool:
+        return not self.paused and not self.recovering and self.breaker.state != "open"
+
+    def due(self, now: float) -> bool:
+        """See `account.Sender`."""
+        if self.paused or self.recovering:
+            return False
+        self.coalescer.wake(now)
+        if not self.halves and not self._cut(now):
+            return False
+        return self.breaker.may_send(now)
+
+    def due_at(self, now: float) -> float | None:
+        if self.paused or self.recovering:
+            return None
+        if not self.breaker.may_send(now):
+            return self.breaker.next_probe_at
+        wakes = self.coalescer.wakes_at()
+        since = self._oldest_since(now)
+        lingers = None if since is None else self.batcher.due_at(oldest_waiting_since=since)
+        times = [at for at in (wakes, lingers) if at is not None]
+        return min(times) if times else None
+
+    def _cut(self, now: float) -> object:
+        ready = self.coalescer.ready
+        if not ready:
+            return None
+        return self.batcher.due(
+            now,
+            waiting=ready,
+            bytes_waiting=self.coalescer.content_bytes,
+            oldest_waiting_since=self._oldest_since(now),
+            draining=False,
+        )
+
+    def _oldest_since(self, now: float) -> float | None:
+        """Since when (monotonic) the oldest profile that may go has waited."""
+        heads = [head for lane in Lane if self.coalescer.ready_in(lane) and (head := self.coalescer.head(lane))]
+        if not heads:
+            return None
+        age = self.clock.time() - min(head.oldest_at for head in heads)
+        return now - max(0.0, age)
+
+    def lease(self, limit: int) -> list[Profile]:
+        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
+        taken: list[Profile] = []
+        coalescer, batcher = self.coalescer, self.batcher
+        size = 0
+        while len(taken) < limit:
+            lane = self.lanes.next({lane for lane in Lane if coalescer.ready_in(lane)})
+            head = coalescer.head(lane) if lane is not None else None
+            if head is None or not batcher.fits(len(taken), size, len(head.content)):
+                break
+            coalescer.lease(head)
+            taken.append(head)
+            size += len(head.content)
+        return taken
+
+    async def attempt(self, permit: AccountPermit) -> None:
+        """See `account.Sender`."""
+        await attempts.run(self, permit)
+
+    # -- standing still: age does not run --------------------------------------------------------------------------
+
+    def still_seconds(self) -> float:
+        """For how long, in all, nothing could be sent: paused, or a breaker open."""
+        since = self._still_since
+        return self._still_total + (0.0 if since is None else self.clock.monotonic() - since)
+
+    def note_still(self) -> None:
+        """To be called when pause or breaker may have changed."""
+        still = self.paused or self.breaker.state != "closed" or self.account.breaker.state != "closed"
+        now = self.clock.monotonic()
+        if still and self._still_since is None:
+            self._still_since = now
+        elif not still and self._still_since is not None:
+            self._still_total += now - self._still_since
+            self._still_since = None
+
+    def too_old(self, profile: Profile) -> bool:
+        limit = self.policy.max_age_seconds
+        if not limit:
+            return False
+        stood_still = self.still_seconds() - profile.still_seconds
+        return self.clock.time() - profile.oldest_at - stood_still > limit
+
+    # -- held profiles --------------------------------------------------------------------------------------------
+
+    def hold_stragglers(self, span_events: int = 100_000, limit: int = 10_000) -> None:
+        """Copy the few profiles that keep the watermark far back to the state file."""
+        if self.position - self.coalescer.watermark(self.position) <= span_events:
+            return
+        for profile in self.coalescer.stragglers(self.position - span_events, limit):
+            self._hold(profile)
+
+    def _hold(self, profile: Profile) -> None:
+        self.books.open.hold.append(Held(HeldKind.WAITING, copy_to_store(profile), self.clock.time()))
+        self.coalescer.holding(profile)
+        self.dirty()
+
+    def backfill_over(self) -> int:
+        """How many backfill profiles are too many in memory."""
+        ready = self.coalescer.ready_in(Lane.BACKFILL)
+        room = int(self.policy.max_profiles * BACKFILL_SHARE)
+        return max(0, min(ready, len(self.coalescer) - room))
+
+    async def evict(self, limit: int = 5_000) -> None:
+        """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
+        profiles = self.coalescer.evictable(min(limit, self.backfill_over()))
+        keys = [profile.key for profile in profiles]
+        known = self.books.overlay(keys, await self.store.keys(self.name, keys))
+        for profile in profiles:
+            waiting, leased = self.coalescer.find(profile.key)
+            if waiting is not profile or leased is not None:
+                continue
+            stored = known.get(profile.key)
+            if stored is not None and stored.held is not None and stored.held.profile.last > profile.held_through:
+                continue  # its older part is on disk: hand-over will join them
+            self._hold(profile)
+
+    def made_durable(self, held: Held) -> None:
+        """The settler's word that a WAITING copy is on disk."""
+        key, last = held.profile.key, held.profile.last
+        self.coalescer.held(key, last)
+        if held.profile.lane != Lane.BACKFILL or not self.backfill_over():
+            return
+        gone = self.coalescer.unload(key, last)
+        if gone is not None:
+            self.books.held_events += events_of(gone)
+            self.books.held_profiles += 1
+            for tracker, _ in gone.receipts or ():
+                tracker.lose()  # type: ignore[attr-defined]
+
+    def load(self, held: Held) -> None:
+        """Take a profile from disk back in, unless its key is here: then hand-over joins the two."""
+        profile = held.profile
+        profile.certain = profile.certain and self.is_of_this_process(held)
+        if profile.last > self._settled_lately(profile.key) and self.coalescer.load(profile):
+            self.books.held_events -= events_of(profile)
+            self.books.held_profiles -= 1
+
+    def is_of_this_process(self, held: Held | None) -> bool:
+        """A copy made by a predecessor may have been sent since: nothing is certain about it."""
+        return held is not None and held.at >= self._started_at
+
+    def _settled_lately(self, key: bytes) -> int:
+        entry = self.books.recent.get(key)
+        return NOTHING if entry is None else entry.settled_through
+
+    # -- settling -------------------------------------------------------------------------------------------------
+
+    async def erase_forgotten(self) -> None:
+        """Carry out the forgets that are due: what is stored of their keys goes with the next transaction."""
+        while (marker := self.coalescer.next_marker()) is not None:
+            known = self.books.overlay([marker.key], await self.store.keys(self.name, [marker.key]))
+            held = known[marker.key].held if marker.key in known else None
+            if held is not None and held.profile.last <= marker.held_through:
+                held = None
+            self.books.forgotten(marker.key, marker.last, held)
+            self.coalescer.settle(marker.key)
+            self.dirty()
+
+    def durable(self, transition: Transition) -> None:
+        """The settler's word that this is on disk."""
+        self.books.durable(transition)
+        if transition.watermark is not None:
+            self.watermark = transition.watermark
+        if transition.read_to is not None:
+            assert transition.read_to >= self.position, "nothing is read before it was announced"
+            self.read_to = transition.read_to
+
+    # -- control --------------------------------------------------------------------------------------------------
+
+    def set_paused(self, paused: bool) -> None:
+        self.paused = paused
+        self.books.open.paused = paused
+        self.note_still()
+        self.dirty()
+        self.account.wake()
+
+    def pending(self, journal_next: int) -> int:
+        """Events accepted for it that have no outcome yet."""
+        return (journal_next - self.position) + self.coalescer.events + self.books.held_events
+
+    def accepted(self, journal_next: int) -> int:
+        return journal_next - self.books.start - self.books.not_addressed
+
+    def residual(self, journal_next: int) -> int:
+        """accepted - outcomes - pending: 0, or there is a bug. While recovering, what is accounted for is not read
+        yet, so nothing can be said."""
+        if self.recovering:
+            return 0
+        outcomes = sum(self.books.counts.values())
+        return self.accepted(journal_next) - outcomes - self.pending(journal_next)

@@ -1,0 +1,177 @@
+"""The commit stage: the one place that owns the order of events.
+
+It takes what waits at the front, appends it in one commit, hands every event to the consumers in offset order with no
+await in between, and only then releases those who wait for their 202. Handlers that appended and handed over each by
+themselves could let the watermark step over a durable event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+import msgspec
+
+from engine.core.drain_rate import DrainRate
+from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
+from engine.metrics import Metrics
+from engine.model import Append
+from engine.ports import Clock, Journal
+
+FRONT_EVENTS = 100_000
+"""Events that may wait for their commit; beyond that producers are told to slow down."""
+
+COMMIT_EVENTS = 20_000
+"""Events in one commit: bounds how long one fsync and one hand-over may take."""
+
+PROBE_SECONDS = 1.0
+"""How often a full journal is asked whether there is room again."""
+
+
+class _Submission(msgspec.Struct, eq=False):
+    append: Append
+    done: asyncio.Future[int]
+
+
+class CommitStage:
+    """`hand_over` is called with every durable append, in offset order, before its submitter hears of it."""
+
+    def __init__(
+        self, journal: Journal, hand_over: Callable[[Append], None], *, clock: Clock, metrics: Metrics, drain: DrainRate
+    ) -> None:
+        self._journal, self._hand_over = journal, hand_over
+        self._clock, self._metrics, self._drain = clock, metrics, drain
+        self._front: deque[_Submission] = deque()
+        self._front_events = 0
+        self._more = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._no_space: NoSpace | None = None
+        self.closed: Stopped | None = None
+        self.next_offset = 0
+
+    def refusal(self) -> Overloaded | None:
+        """Why nothing can be accepted now."""
+        if self._no_space is not None:
+            return Overloaded(self._no_space.type, self._no_space.detail, self._drain.retry_after_seconds(0))
+        if self._front_events >= FRONT_EVENTS:
+            detail = "more events are waiting to be written than the disk takes in a moment"
+            return Overloaded("busy", detail, self._drain.retry_after_seconds(self._front_events))
+        return None
+
+    async def submit(self, append: Append) -> int:
+        """Durable on return; the first offset. When cancelled, the append may still become durable.
+
+        Raises Overloaded (nothing written) and Stopped."""
+        if self.closed is not None:
+            raise self.closed
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+        submission = _Submission(append, asyncio.get_running_loop().create_future())
+        self._front.append(submission)
+        self._front_events += len(append.events)
+        self._empty.clear()
+        self._more.set()
+        return await submission.done
+
+    async def run(self) -> None:
+        """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""
+        try:
+            while True:
+                await self._more.wait()
+                self._more.clear()
+                while self._front:
+                    await self._commit(self._take())
+                self._empty.set()
+        finally:
+            self.close(Stopped("the engine has stopped"))
+
+    def close_door(self, reason: Stopped) -> None:
+        """Nothing new comes in; what waits is still committed."""
+        self.closed = self.closed or reason
+
+    def close(self, reason: Stopped) -> None:
+        """Nothing more is accepted; those who wait hear why."""
+        self.close_door(reason)
+        assert self.closed is not None
+        for submission in self._front:
+            _fail(submission, self.closed)
+        self._front.clear()
+        self._empty.set()
+
+    async def flushed(self) -> None:
+        """Wait until nothing waits for its commit."""
+        await self._empty.wait()
+
+    def _take(self) -> list[_Submission]:
+        taken: list[_Submission] = []
+        events = 0
+        while self._front and (not taken or events + len(self._front[0].append.events) <= COMMIT_EVENTS):
+            taken.append(self._front.popleft())
+            events += len(taken[-1].append.events)
+        self._front_events -= events
+        return taken
+
+    async def _commit(self, submissions: list[_Submission]) -> None:
+        now = self._clock.time()
+        for submission in submissions:
+            submission.append.accepted_at = now
+        started = self._clock.monotonic()
+        try:
+            first = await self._journal.append([submission.append for submission in submissions])
+        except NoSpace as error:
+            self._refuse(submissions, error)
+            await self._space()
+            return
+        except StorageFailed as error:
+            stopped = Stopped("the journal failed; nothing more is accepted")
+            stopped.__cause__ = error
+            for submission in submissions:
+                _fail(submission, stopped)
+            self.close(stopped)
+            raise
+        self._metrics.journal_fsync_seconds.observe(self._clock.monotonic() - started)
+        self._hand_over_all(submissions, first)
+
+    def _hand_over_all(self, submissions: list[_Submission], first: int) -> None:
+        """No await in here: an event that is durable is known to every consumer before anything else happens."""
+        for submission in submissions:
+            append = submission.append
+            append.first = first
+            first += len(append.events)
+            self.next_offset = first
+            self._metrics.accepted(len(append.events))
+            self._hand_over(append)
+        for submission in submissions:
+            if not submission.done.done():
+                submission.done.set_result(submission.append.first)
+
+    def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
+        self._no_space = error
+        refusal = self.refusal()
+        assert refusal is not None
+        for submission in [*submissions, *self._front]:
+            _fail(submission, refusal)
+        self._front.clear()
+        self._front_events = 0
+
+    async def _space(self) -> None:
+        """Wait until there is room again. Meanwhile everybody is refused at the door."""
+        while True:
+            await anyio.sleep(PROBE_SECONDS)
+            try:
+                await self._journal.probe()
+            except NoSpace as error:
+                self._no_space = error
+            else:
+                self._no_space = None
+                return
+
+
+def _fail(submission: _Submission, error: Exception) -> None:
+    if not submission.done.done():
+        submission.done.set_exception(error)
+        submission.done.exception()  # read here: a submitter that was cancelled leaves it to nobody

@@ -1,0 +1,105 @@
+"""The stages in the order the data flows, in one task group, and their orderly end.
+
+commit ──▶ readers (one a destination) ──▶ arbiters (one an account) ──▶ attempts ──▶ settler
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+from anyio.abc import TaskGroup
+
+from engine.core.drain_rate import DrainRate
+from engine.core.receipts import Receipts, Tracker
+from engine.dispatcher import Account, Consumer
+from engine.errors import Stopped
+from engine.metrics import Metrics
+from engine.model import Append
+from engine.pipeline.commit import CommitStage
+from engine.pipeline.reader import Reader
+from engine.pipeline.settler import Settler
+from engine.ports import Clock, Journal, State
+
+PRUNE_SECONDS = 600.0
+
+
+class Pipeline:
+    """Wires the stages to each other. Everything it is given is open already."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: State,
+        accounts: Sequence[Account],
+        consumers: Sequence[Consumer],
+        *,
+        journal_next: int,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> None:
+        self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
+        self._state, self._clock, self._journal_next = state, clock, journal_next
+        self.drain_rate = DrainRate()
+        self.commit = CommitStage(journal, self._hand_over, clock=clock, metrics=metrics, drain=self.drain_rate)
+        self.commit.next_offset = journal_next
+        self.settler = Settler(
+            state, journal, consumers, clock=clock, drain=self.drain_rate, settled=self._after_settling
+        )
+        self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
+        self._names = [consumer.name for consumer in consumers]
+
+    def __repr__(self) -> str:
+        return f"<Pipeline next {self.commit.next_offset} {list(self.consumers)!r}>"
+
+    @property
+    def recovering(self) -> bool:
+        return any(consumer.recovering for consumer in self.consumers)
+
+    async def start(self, tasks: TaskGroup) -> None:
+        """Accepting on return; recovery goes on behind. A stage that fails fails the task group."""
+        for consumer in self.consumers:
+            consumer.announce()
+        await self.settler.settle()
+        tasks.start_soon(self.commit.run)
+        tasks.start_soon(self.settler.run)
+        tasks.start_soon(self._prune)
+        for reader in self.readers:
+            tasks.start_soon(reader.run, self._journal_next)
+        for account in self.accounts:
+            if account.tokens is not None:
+                tasks.start_soon(account.tokens.run)
+            tasks.start_soon(account.run, tasks)
+
+    def refuse(self) -> None:
+        """Accept nothing more; what was handed in already is still committed."""
+        self.commit.close_door(Stopped("the engine is draining"))
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Let attempts under way finish and write down what became of them; the backlog stays in the journal.
+        True when nothing was under way any more."""
+        self.refuse()
+        for account in self.accounts:
+            account.draining = True
+            account.wake()
+        with anyio.move_on_after(timeout_seconds) as scope:
+            await self.commit.flushed()
+            for account in self.accounts:
+                await account.idle.wait()
+        return not scope.cancelled_caught
+
+    def _hand_over(self, append: Append) -> None:
+        """Called by the commit stage, in offset order, without an await from append to append."""
+        if self.consumers:
+            self.receipts.add(Tracker(append.first, len(append.events), self._names))
+        for reader in self.readers:
+            reader.offer(append)
+
+    def _after_settling(self) -> None:
+        for reader in self.readers:
+            reader.wake()
+
+    async def _prune(self) -> None:
+        while True:
+            await self._state.prune(self._clock.time())
+            await anyio.sleep(PRUNE_SECONDS)

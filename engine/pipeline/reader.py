@@ -1,0 +1,119 @@
+"""Reading: recovery first, then the journal behind the tail, whenever a consumer could not take it from memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anyio
+
+from engine.core.receipts import Receipts
+from engine.dispatcher.consumer import Consumer
+from engine.model import Append, Lane
+from engine.ports import Journal, State
+
+READ_EVENTS = 2_000
+HELD_AT_ONCE = 500
+
+
+class Reader:
+    """Feeds one consumer. At the tail `offer` hands over from memory; `run` does everything else."""
+
+    def __init__(
+        self, consumer: Consumer, journal: Journal, state: State, receipts: Receipts, settling: anyio.Lock
+    ) -> None:
+        self.consumer, self._journal, self._state, self._receipts = consumer, journal, state, receipts
+        self._lock = settling
+        self._held_after = 0
+        self._next = 0
+        self._wake = asyncio.Event()
+        self.recovered = asyncio.Event()
+
+    def offer(self, append: Append) -> None:
+        """A durable append, from the commit stage. Taken from memory if the consumer is at the tail and has room."""
+        self._next = append.first + len(append.events)
+        consumer = self.consumer
+        at_tail = consumer.position == append.first and self._next <= consumer.read_to
+        if at_tail and not consumer.recovering and consumer.has_room(len(append.events)):
+            consumer.take(append, self._receipts.get(append.first))
+            consumer.account.wake()
+        else:
+            self._wake.set()
+
+    def wake(self) -> None:
+        """There may be room again, or `read_to` has been raised."""
+        if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.backfill_over():
+            self._wake.set()
+
+    async def recover(self, journal_next: int) -> None:
+        """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a
+        predecessor may have sent is in there, so nothing older can be sent after it."""
+        consumer = self.consumer
+        self._next = max(self._next, journal_next)
+        accounted = await self._state.accounted(consumer.name)
+        end = min(consumer.recovery_end, journal_next)
+        while consumer.position < end:
+            for append in await self._journal.read(consumer.position, READ_EVENTS):
+                consumer.take(_cut(append, end), self._receipts.get(append.first), accounted)
+                if consumer.position >= end:
+                    break
+        if not consumer.was_clean and end > consumer.watermark:
+            await anyio.sleep(consumer.policy.unknown_hold_seconds)
+        consumer.recovering = False
+        self.recovered.set()
+        consumer.account.wake()
+
+    async def run(self, journal_next: int) -> None:
+        await self.recover(journal_next)
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._read_on()
+            await self._balance()
+
+    async def _read_on(self) -> None:
+        consumer = self.consumer
+        while consumer.position < min(self._next, consumer.read_to) and consumer.has_room():
+            appends = await self._journal.read(consumer.position, READ_EVENTS)
+            for append in appends:
+                if append.first != consumer.position:
+                    break  # the commit stage handed it over meanwhile
+                if append.first + len(append.events) > consumer.read_to:
+                    append = _cut(append, consumer.read_to)
+                consumer.take(append, self._receipts.get(append.first))
+            consumer.account.wake()
+            if consumer.backfill_over():
+                await consumer.evict()
+                consumer.dirty()
+                return
+
+    async def _balance(self) -> None:
+        """Backfill beyond its share goes to disk; what is held comes back when there is room."""
+        consumer = self.consumer
+        if consumer.backfill_over():
+            await consumer.evict()
+            consumer.dirty()
+        elif consumer.books.held_profiles and consumer.has_room(HELD_AT_ONCE) and self._backfill_is_low():
+            await self._load()
+
+    async def _load(self) -> None:
+        """Take held profiles back in, oldest first, round and round. Under the settler's lock, so that a copy that was
+        settled a moment ago is known to be."""
+        consumer = self.consumer
+        async with self._lock:
+            found = await self._state.held(consumer.name, HELD_AT_ONCE, after=self._held_after)
+            self._held_after = found[-1].id if found else 0
+            for held in found:
+                consumer.load(held)
+        consumer.account.wake()
+
+    def _backfill_is_low(self) -> bool:
+        consumer = self.consumer
+        return consumer.coalescer.ready_in(Lane.BACKFILL) < max(HELD_AT_ONCE, consumer.policy.max_profiles // 4)
+
+
+def _cut(append: Append, end: int) -> Append:
+    if append.first + len(append.events) <= end:
+        return append
+    events = append.events[: end - append.first]
+    return Append(events, append.source, append.lane, append.accepted_at, append.first)

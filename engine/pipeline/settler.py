@@ -1,0 +1,125 @@
+"""The settler: writes what became of profiles, all consumers in one transaction, every 50 ms or 5,000 verdicts.
+
+Rows leave the journal only below a watermark that is durable here; nothing spans the two files, and nothing needs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import anyio
+
+from engine.core.drain_rate import DrainRate
+from engine.dispatcher.books import Tracker
+from engine.dispatcher.consumer import Consumer
+from engine.errors import NoSpace
+from engine.model import HeldKind, Outcome
+from engine.ports import Clock, Journal, State, Transition
+
+SETTLE_SECONDS = 0.050
+SETTLE_VERDICTS = 5_000
+NO_SPACE_SECONDS = 1.0
+
+
+class Settler:
+    """One writer for the state file. `dirty` says that there is something to write."""
+
+    def __init__(
+        self,
+        state: State,
+        journal: Journal,
+        consumers: Sequence[Consumer],
+        *,
+        clock: Clock,
+        drain: DrainRate,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._state, self._journal, self._consumers = state, journal, consumers
+        self._clock, self._drain, self._settled = clock, drain, settled
+        self._dirty = asyncio.Event()
+        self._full = asyncio.Event()
+        self._pauses: dict[str, float] = {}
+        self.lock = anyio.Lock()
+        self._released = 0
+
+    def dirty(self) -> None:
+        self._dirty.set()
+        if not self._full.is_set() and sum(c.books.verdicts_open for c in self._consumers) >= SETTLE_VERDICTS:
+            self._full.set()
+
+    def pause(self, account: str, until: float) -> None:
+        """A Retry-After pause, to be stored: it survives a restart."""
+        self._pauses[account] = until
+        self._dirty.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._dirty.wait()
+            with anyio.move_on_after(SETTLE_SECONDS):
+                await self._full.wait()
+            await self.settle()
+
+    async def settle(self, *, clean: bool = False) -> None:
+        """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more."""
+        async with self.lock:
+            self._dirty.clear()
+            self._full.clear()
+            for consumer in self._consumers:
+                await consumer.erase_forgotten()
+                consumer.hold_stragglers()
+            taken = [self._take(consumer, clean) for consumer in self._consumers]
+            pauses, self._pauses = self._pauses, {}
+            changed = [transition for transition, _ in taken if _says_something(transition)]
+            if changed or pauses:
+                await self._write(changed, pauses)
+            for consumer, (transition, notices) in zip(self._consumers, taken, strict=True):
+                self._apply(consumer, transition, notices)
+            self._release()
+            self._settled()
+
+    def _take(self, consumer: Consumer, clean: bool) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
+        watermark = consumer.coalescer.watermark(consumer.position) if not consumer.recovering else consumer.watermark
+        if watermark > consumer.watermark:
+            consumer.books.advance(watermark)
+        if clean and not consumer.recovering and not consumer.unknown:
+            consumer.books.open.clean = True
+            consumer.books.open.read_to = consumer.position
+        return consumer.books.take()
+
+    async def _write(self, transitions: list[Transition], pauses: dict[str, float]) -> None:
+        while True:
+            try:
+                # Once handed to the file it is applied whatever happens to us, so we have to see it through.
+                with anyio.CancelScope(shield=True):
+                    await self._state.settle(transitions, pauses)
+            except NoSpace:
+                await anyio.sleep(NO_SPACE_SECONDS)
+            else:
+                return
+
+    def _apply(self, consumer: Consumer, transition: Transition, notices: list[tuple[Tracker, Outcome]]) -> None:
+        consumer.durable(transition)
+        for held in transition.hold:
+            if held.kind == HeldKind.WAITING:
+                consumer.made_durable(held)
+        for tracker, outcome in notices:
+            tracker.count(consumer.name, outcome)
+        self._drain.add(sum(transition.counts.values()), self._clock.monotonic())
+
+    def _release(self) -> None:
+        below = min((consumer.watermark for consumer in self._consumers), default=0)
+        if below > self._released:
+            self._released = below
+            self._journal.release(below)
+
+
+_EMPTY = Transition("")
+
+
+def _says_something(transition: Transition) -> bool:
+    return any(
+        getattr(transition, field) != getattr(_EMPTY, field)
+        for field in transition.__struct_fields__
+        if field != "consumer"
+    )
