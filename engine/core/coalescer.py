@@ -93,6 +93,9 @@ class Coalescer:
         """The key's (waiting, leased) profile."""
         return self._waiting.get(key), self._leased.get(key)
 
+    def leased_profiles(self) -> Iterable[Profile]:
+        return self._leased.values()
+
     # -- events in ------------------------------------------------------------------------------------------------
 
     def add(

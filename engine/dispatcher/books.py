@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine.core.audit import outcomes_of
 from engine.core.coalescer import events_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
@@ -197,10 +198,7 @@ class Books:
 
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""
-        sums = dict.fromkeys((str(outcome) for outcome in Outcome), 0)
-        for name, events in self.counts.items():
-            sums[name.partition(":")[0]] += events
-        return sums
+        return outcomes_of(self.counts)
 
 
 def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:

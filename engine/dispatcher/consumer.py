@@ -108,7 +108,8 @@ class Consumer:
         """Take in an append at `position`. `accounted` (recovery): what is settled or held already, by key."""
         assert append.first == self.position, "offsets only grow, without a gap"
         end = append.first + len(append.events)
-        if self.policy.sources is not None and append.source not in self.policy.sources:
+        # Control events (no source) are judged one by one.
+        if append.source and self.policy.sources is not None and append.source not in self.policy.sources:
             self.books.skip(append.first, end)
             if tracker is not None:
                 tracker.skip(self.name, len(append.events))
@@ -337,6 +338,12 @@ class Consumer:
     def pending(self, journal_next: int) -> int:
         """Events accepted for it that have no outcome yet."""
         return (journal_next - self.position) + self.coalescer.events + self.books.held_events
+
+    def oldest_pending_at(self) -> float | None:
+        """Epoch seconds at which the oldest event in memory was accepted."""
+        leased = [profile.oldest_at for profile in self.coalescer.leased_profiles() if profile.events]
+        heads = [head.oldest_at for lane in Lane if (head := self.coalescer.head(lane)) is not None]
+        return min(leased + heads, default=None)
 
     def accepted(self, journal_next: int) -> int:
         return journal_next - self.books.start - self.books.not_addressed

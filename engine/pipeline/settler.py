@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from engine.core.drain_rate import DrainRate
+from engine.core.runs import Runs
 from engine.dispatcher.books import Tracker
 from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace
@@ -41,6 +42,7 @@ class Settler:
         self._full = asyncio.Event()
         self._pauses: dict[str, float] = {}
         self.lock = anyio.Lock()
+        self.runs = Runs()
         self._released = 0
 
     def dirty(self) -> None:
@@ -105,6 +107,7 @@ class Settler:
                 consumer.made_durable(held)
         for tracker, outcome in notices:
             tracker.count(consumer.name, outcome)
+        self.runs.add(consumer.name, transition.counts, self._clock.time())
         self._drain.add(sum(transition.counts.values()), self._clock.monotonic())
 
     def _release(self) -> None:

@@ -1,0 +1,251 @@
+"""The `Control` port: what the admin API, the dashboard and the command line ask of a running engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.assembly.audit import audit_running
+from engine.dispatcher import Account, Consumer
+from engine.model import Append, Event, Kind, Lane, LetterState, Profile
+from engine.ports import LetterFilter
+
+if TYPE_CHECKING:
+    from engine.assembly.build import Parts
+
+REPLAY_AT_ONCE = 500
+
+
+class EngineControl:
+    """See `ports.Control`."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._consumers = {consumer.name: consumer for consumer in parts.consumers}
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def readiness(self) -> list[str]:
+        pipeline = self._parts.pipeline
+        reasons: list[str] = []
+        if pipeline.commit.closed is not None:
+            reasons.append("draining")
+        else:
+            refusal = pipeline.commit.refusal()
+            reasons += [refusal.type] if refusal is not None else []
+        return reasons
+
+    def status(self) -> dict[str, object]:
+        parts = self._parts
+        size = parts.journal.size()
+        return {
+            "version": parts.version,
+            "ready": not self.readiness(),
+            "reasons": self.readiness(),
+            "notes": parts.notes,
+            "recovering": parts.pipeline.recovering,
+            "journal": {
+                "bytes": size.bytes,
+                "max_bytes": size.max_bytes,
+                "disk_free_bytes": size.disk_free_bytes,
+                "next": parts.pipeline.commit.next_offset,
+                "discarded_frames": parts.discarded_frames,
+            },
+            "settled_per_second": parts.pipeline.drain_rate.per_second,
+            "accounts": [_account(account) for account in parts.accounts],
+            "destinations": self.destinations(),
+        }
+
+    def destinations(self) -> list[dict[str, object]]:
+        return [self._describe(consumer) for consumer in self._parts.consumers]
+
+    def _describe(self, consumer: Consumer) -> dict[str, object]:
+        parts, following = self._parts, self._parts.pipeline.commit.next_offset
+        sums = consumer.books.sums()
+        accepted = consumer.accepted(following)
+        pending = accepted - sum(sums.values()) if consumer.recovering else consumer.pending(following)
+        reasons = {
+            name.partition(":")[2]: events for name, events in consumer.books.counts.items() if name.startswith("excluded:")
+        }
+        oldest = consumer.oldest_pending_at()
+        return {
+            "name": consumer.name,
+            "account": consumer.account.name,
+            **parts.described[consumer.name],
+            "state": _state(consumer),
+            "reason": _reason(consumer),
+            "counts": {"accepted": accepted, **sums, "pending": pending},
+            "excluded": reasons,
+            "residual": consumer.residual(following),
+            "recovering": consumer.recovering,
+            "waiting": consumer.coalescer.waiting,
+            "leased": consumer.coalescer.leased,
+            "held": consumer.books.held_profiles,
+            "dead_letters": consumer.books.letters,
+            "watermark": consumer.watermark,
+            "oldest_pending_seconds": 0.0 if oldest is None else max(0.0, parts.clock.time() - oldest),
+        }
+
+    # -- orders ---------------------------------------------------------------------------------------------------
+
+    async def test_destination(self, name: str, /, *, store_email: str | None = None) -> dict[str, object]:
+        return await self._parts.testers[name](store_email)
+
+    async def pause(self, name: str, /) -> None:
+        self._consumers[name].set_paused(True)
+        await self._parts.pipeline.settler.settle()
+
+    async def resume(self, name: str, /) -> None:
+        self._consumers[name].set_paused(False)
+        await self._parts.pipeline.settler.settle()
+
+    async def lookup(self, key: bytes, /) -> dict[str, object]:
+        return {
+            "key": key.hex(),
+            "destinations": {consumer.name: await self._lookup(consumer, key) for consumer in self._parts.consumers},
+        }
+
+    async def _lookup(self, consumer: Consumer, key: bytes) -> dict[str, object]:
+        stored = consumer.books.overlay([key], await self._parts.state.keys(consumer.name, [key])).get(key)
+        entry, held = (stored.entry, stored.held) if stored is not None else (None, None)
+        waiting, leased = consumer.coalescer.find(key)
+        letters = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name, key=key))
+        state = (
+            "leased" if leased else "waiting" if waiting else "held" if held else "settled" if entry else "unknown"
+        )
+        pending = sum(profile.events for profile in (waiting, leased) if profile is not None)
+        return {
+            "state": state,
+            "outcome": entry.outcome if entry else None,
+            "reason": entry.reason if entry else None,
+            "at": entry.at if entry else None,
+            "attendee_id": entry.attendee_id if entry else None,
+            "confirmed_through": entry.confirmed_through if entry else None,
+            "pending_events": pending or (held.profile.events if held else 0),
+            "dead_letters": letters,
+        }
+
+    async def forget(self, key: bytes, /) -> dict[str, object]:
+        event = Event(key, b"{}", kind=Kind.FORGET)
+        offset = await self._parts.pipeline.commit.submit(Append([event], source=""))
+        return {"key": key.hex(), "offset": offset}
+
+    # -- dead letters ---------------------------------------------------------------------------------------------
+
+    async def letters(
+        self, which: LetterFilter, limit: int, /, *, after: int = 0, with_content: bool = False
+    ) -> dict[str, object]:
+        found = await self._parts.state.letters(which, limit, after=after)
+        shown = []
+        for name, held in found:
+            profile = held.profile
+            letter: dict[str, object] = {
+                "id": held.id,
+                "destination": name,
+                "key": profile.key.hex(),
+                "kind": held.kind,
+                "reason": held.reason,
+                "excerpt": held.excerpt,
+                "attempts": profile.tries,
+                "events": profile.events,
+                "first_tried_at": profile.first_tried_at,
+                "at": held.at,
+                "state": held.state,
+            }
+            if with_content:
+                letter["content"] = msgspec.json.decode(profile.content)
+            shown.append(letter)
+        total = await self._parts.state.count_letters(which)
+        return {"letters": shown, "next": found[-1][1].id if len(found) == limit else None, "total": total}
+
+    async def replay(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
+        """Each letter re-enters as a newly accepted event for its destination, in lane replay. A letter is marked in
+        the transaction after its event is durable: a crash between the two replays it twice, and never loses it."""
+        matched = await self._parts.state.count_letters(which)
+        replayed, after = 0, 0
+        while not dry_run and (found := await self._parts.state.letters(which, REPLAY_AT_ONCE, after=after)):
+            after = found[-1][1].id
+            usable = [(name, held) for name, held in found if name in self._consumers]
+            events = [_replay_event(name, held.id, held.profile) for name, held in usable]
+            if events:
+                await self._parts.pipeline.commit.submit(Append(events, source="", lane=Lane.REPLAY))
+                for name, held in usable:
+                    books = self._consumers[name].books
+                    books.open.letters.append((held.id, LetterState.REPLAYED))
+                    books.letters -= 1
+                await self._parts.pipeline.settler.settle()
+            replayed += len(events)
+        return {"matched": matched, "replayed": replayed}
+
+    async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
+        matched = await self._parts.state.count_letters(which)
+        purged = 0 if dry_run else await self._parts.state.purge_letters(which)
+        for consumer in self._parts.consumers if purged else ():
+            kept = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name))
+            consumer.books.letters = kept
+        return {"matched": matched, "purged": purged}
+
+    # -- books ----------------------------------------------------------------------------------------------------
+
+    async def audit(self) -> dict[str, object]:
+        return await audit_running(self._parts)
+
+    def runs(self) -> list[dict[str, object]]:
+        return self._parts.runs.report()
+
+    async def backup(self, directory: Path, /) -> dict[str, object]:
+        """No settling meanwhile, and the journal last: whatever the state copy counts as pending is in the journal
+        copy, and the journal copy goes further than any offset the state copy knows."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with self._parts.pipeline.settler.lock:
+            await self._parts.state.backup(directory / "state.db")
+            await self._parts.journal.backup(directory / "journal.db")
+        files: Sequence[Path] = [directory / "journal.db", directory / "state.db"]
+        return {"files": [file.name for file in files], "bytes": sum(file.stat().st_size for file in files)}
+
+    def metrics(self) -> bytes:
+        return self._parts.metrics.render()
+
+
+def _replay_event(name: str, letter: int, profile: Profile) -> Event:
+    return Event(
+        profile.key,
+        profile.content,
+        profile.traits,
+        profile.audiences,
+        kind=Kind.REPLAY,
+        destination=name,
+        through=profile.through,
+        letter=letter,
+    )
+
+
+def _state(consumer: Consumer) -> str:
+    if consumer.paused:
+        return "paused"
+    return "active" if consumer.breaker.state == "closed" and consumer.account.breaker.state == "closed" else "open"
+
+
+def _reason(consumer: Consumer) -> str:
+    account = consumer.account
+    if account.tokens is not None and account.tokens.trouble:
+        return f"token: {account.tokens.trouble}"
+    if account.breaker.state != "closed":
+        return account.breaker.reason
+    return consumer.breaker.reason if consumer.breaker.state != "closed" else ""
+
+
+def _account(account: Account) -> dict[str, object]:
+    return {
+        "name": account.name,
+        "in_flight": account.in_flight,
+        "concurrency_limit": account.window.limit,
+        "breaker": account.breaker.state,
+        "paused_seconds": round(account.pause_seconds(), 3),
+        "token_trouble": account.tokens.trouble if account.tokens is not None else "",
+    }
+
+

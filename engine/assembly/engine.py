@@ -1,0 +1,228 @@
+"""The engine as a program embeds it. One task owns everything that runs; it is the only one ever created here."""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+import anyio
+import msgspec
+
+from engine.adapters.clock import SystemClock
+from engine.assembly.build import Parts, open_parts
+from engine.assembly.control import EngineControl
+from engine.assembly.intake import Closed, EngineIntake
+from engine.assembly.receipt import Receipt
+from engine.assembly.readers import readers_of
+from engine.config import Config
+from engine.errors import ConfigError, Overloaded, Stopped
+from engine.metrics import Metrics
+from engine.model import Append, Lane
+from engine.ports import Clock, Destination, Intake, Journal
+from engine.profiles.identity import key_of, normalise_email
+
+
+class Engine:
+    """Keeps RainFocus attendee profiles up to date from a stream of profile events.
+
+    ::
+
+        async with Engine(Config.load("config.toml")) as rainfocus:
+            receipt = await rainfocus.submit([{"email": "lea@example.com", "city": "Lille"}])
+            await receipt.settled(timeout=5)
+
+    Constructing needs no event loop and does no I/O. Entering recovers and starts; leaving drains: attempts under way
+    finish (at most `drain_timeout_seconds`), the backlog stays in the journal. Enter and exit may come from different
+    tasks. A failure of the engine never cancels its host: `stopped()` raises it, `submit` raises Stopped from it.
+
+    `destinations` (name -> Destination), `journal`, `clock` and `random` take own implementations of the ports.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        destinations: Mapping[str, Destination] | None = None,
+        journal: Journal | None = None,
+        clock: Clock | None = None,
+        random: random_module.Random | None = None,
+    ) -> None:
+        self.config = config
+        self._destinations, self._journal = dict(destinations or {}), journal
+        self._clock, self._random = clock or SystemClock(), random or random_module.Random()
+        unknown = sorted(self._destinations.keys() - {destination.name for destination in config.destinations})
+        if unknown:
+            raise ConfigError([f"destinations[{unknown[0]!r}]: no such destination in the configuration"])
+        self.metrics_registry = Metrics()
+        self.readers = readers_of(config)
+        self._task: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._stop = asyncio.Event()
+        self._parts: Parts | None = None
+        self._intake: Intake = Closed(Stopped("the engine has not been started"))
+
+    def __repr__(self) -> str:
+        return f"<Engine {self._parts.pipeline!r}>" if self._parts else "<Engine not running>"
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise Stopped("an Engine runs once: make a new one")
+        self._ready = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name="rainfocus-engine")
+        try:
+            await asyncio.wait({self._task, self._ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._cancel()
+            raise
+        if self._task.done():
+            self._task.result()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drain and stop. A failure of the engine is not raised here: `stopped()` has it."""
+        self._stop.set()
+        if self._task is None:
+            return
+        try:
+            await asyncio.wait({self._task})
+        except asyncio.CancelledError:
+            await self._cancel()
+            raise
+        if not self._task.cancelled():
+            self._task.exception()
+
+    async def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.exception()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """For `app.cleanup_ctx.append(engine.lifespan)` and `FastAPI(lifespan=engine.lifespan)`."""
+        async with self:
+            yield
+
+    async def stopped(self) -> None:
+        """Wait until the engine has ended; raises what ended it, if it failed."""
+        if self._task is None:
+            raise Stopped("the engine has not been started")
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
+
+    def stop(self) -> None:
+        """Begin to drain. Leaving the context waits for the end of it."""
+        self._stop.set()
+
+    async def _run(self) -> None:
+        try:
+            async with AsyncExitStack() as stack:
+                parts = self._parts = await open_parts(
+                    self.config, stack, self._destinations, self._journal, self._clock, self._random, self.metrics_registry
+                )
+                await self._serve(parts)
+        except BaseException as error:
+            failure = _single(error)
+            stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
+            stopped.__cause__ = failure
+            self._intake = Closed(stopped)
+            if failure is not error:
+                raise failure from None
+            raise
+        finally:
+            if isinstance(self._intake, EngineIntake):
+                self._intake = Closed(Stopped("the engine has stopped"))
+
+    async def _serve(self, parts: Parts) -> None:
+        pipeline = parts.pipeline
+        async with anyio.create_task_group() as tasks:
+            await pipeline.start(tasks)
+            self._intake = EngineIntake(pipeline, parts.journal_id)
+            assert self._ready is not None
+            if not self._ready.done():
+                self._ready.set_result(None)
+            await self._stop.wait()
+            drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
+            tasks.cancel_scope.cancel()
+        await pipeline.settler.settle(clean=drained)
+
+    # -- events in ------------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, events: Iterable[Mapping[str, Any] | msgspec.Struct], *, source: str | None = None, lane: str | None = None
+    ) -> Receipt:
+        """Hand in events: all of the valid ones become durable together, or none. A bad record never raises: it is in
+        `rejected` by index. Safe to cancel: nothing that was acknowledged is lost by it.
+
+        Raises Overloaded (nothing was written; `retry_after_seconds`) and Stopped, KeyError for an unknown source.
+        """
+        name = source or self.config.sources[0].name
+        reader, default_lane = self.readers[name]
+        parsed = reader.read_mappings(events)
+        append = Append(parsed.events, name, Lane[lane.upper()] if lane else default_lane)
+        intake = self._intake
+        refusal = intake.refusal()
+        if refusal is not None and not isinstance(intake, Closed) and refusal.type != "draining":
+            raise refusal
+        id = await intake.accept(append) if append.events else ""
+        return Receipt(intake, id, len(parsed.events), parsed.rejected, parsed.dropped)
+
+    @property
+    def intake(self) -> Intake:
+        """What an ingress hands events to; changes when the engine starts and stops."""
+        return self._intake
+
+    # -- questions and orders -------------------------------------------------------------------------------------
+
+    @property
+    def control(self) -> EngineControl:
+        """The port behind the admin API. Raises Stopped when the engine does not run."""
+        if self._parts is None:
+            raise Stopped("the engine is not running")
+        return self._parts.control
+
+    def status(self) -> dict[str, object]:
+        return self.control.status()
+
+    async def lookup(self, email: str) -> dict[str, object]:
+        """What became of this attendee, destination by destination. Raises ValueError for what is no address."""
+        return await self.control.lookup(_key(email))
+
+    async def forget(self, email: str) -> dict[str, object]:
+        """Erase this attendee: pending state, dead letters, ledger. Durable on return; done behind it."""
+        return await self.control.forget(_key(email))
+
+    async def pause(self, name: str) -> None:
+        await self.control.pause(name)
+
+    async def resume(self, name: str) -> None:
+        await self.control.resume(name)
+
+    @property
+    def dead_letters(self) -> EngineControl:
+        """`letters`, `replay` and `purge`; see `ports.Control`."""
+        return self.control
+
+
+def _key(email: str) -> bytes:
+    normalised = normalise_email(email)
+    if normalised is None:
+        raise ValueError("not an e-mail address")
+    return key_of(normalised)
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one exception inside a group; a group of several stays one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+__all__ = ["Engine", "Overloaded"]
