@@ -68,7 +68,9 @@ class EngineControl:
         accepted = consumer.accepted(following)
         pending = accepted - sum(sums.values()) if consumer.recovering else consumer.pending(following)
         reasons = {
-            name.partition(":")[2]: events for name, events in consumer.books.counts.items() if name.startswith("excluded:")
+            name.partition(":")[2]: events
+            for name, events in consumer.books.counts.items()
+            if name.startswith("excluded:")
         }
         oldest = consumer.oldest_pending_at()
         return {
@@ -113,9 +115,7 @@ class EngineControl:
         entry, held = (stored.entry, stored.held) if stored is not None else (None, None)
         waiting, leased = consumer.coalescer.find(key)
         letters = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name, key=key))
-        state = (
-            "leased" if leased else "waiting" if waiting else "held" if held else "settled" if entry else "unknown"
-        )
+        state = "leased" if leased else "waiting" if waiting else "held" if held else "settled" if entry else "unknown"
         pending = sum(profile.events for profile in (waiting, leased) if profile is not None)
         return {
             "state": state,
@@ -247,5 +247,3 @@ def _account(account: Account) -> dict[str, object]:
         "paused_seconds": round(account.pause_seconds(), 3),
         "token_trouble": account.tokens.trouble if account.tokens is not None else "",
     }
-
-

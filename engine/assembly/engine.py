@@ -15,8 +15,8 @@ from engine.adapters.clock import SystemClock
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.control import EngineControl
 from engine.assembly.intake import Closed, EngineIntake
-from engine.assembly.receipt import Receipt
 from engine.assembly.readers import readers_of
+from engine.assembly.receipt import Receipt
 from engine.config import Config
 from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
@@ -125,7 +125,13 @@ class Engine:
         try:
             async with AsyncExitStack() as stack:
                 parts = self._parts = await open_parts(
-                    self.config, stack, self._destinations, self._journal, self._clock, self._random, self.metrics_registry
+                    self.config,
+                    stack,
+                    self._destinations,
+                    self._journal,
+                    self._clock,
+                    self._random,
+                    self.metrics_registry,
                 )
                 await self._serve(parts)
         except BaseException as error:
@@ -156,7 +162,11 @@ class Engine:
     # -- events in ------------------------------------------------------------------------------------------------
 
     async def submit(
-        self, events: Iterable[Mapping[str, Any] | msgspec.Struct], *, source: str | None = None, lane: str | None = None
+        self,
+        events: Iterable[Mapping[str, Any] | msgspec.Struct],
+        *,
+        source: str | None = None,
+        lane: str | None = None,
     ) -> Receipt:
         """Hand in events: all of the valid ones become durable together, or none. A bad record never raises: it is in
         `rejected` by index. Safe to cancel: nothing that was acknowledged is lost by it.

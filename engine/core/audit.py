@@ -13,7 +13,9 @@ from engine.model import NOTHING, Append, Kind, Outcome
 class Backlog:
     """Counts, from the journal itself, what one consumer still owes at or above its watermark."""
 
-    def __init__(self, name: str, watermark: int, sources: frozenset[str] | None, accounted: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, name: str, watermark: int, sources: frozenset[str] | None, accounted: Mapping[bytes, int]
+    ) -> None:
         self._name, self._watermark, self._sources, self._accounted = name, watermark, sources, accounted
         self.pending = 0
         self.not_addressed = 0

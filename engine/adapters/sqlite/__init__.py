@@ -1,0 +1,6 @@
+"""SQLite: the embedded journal and the state file. Two files, each with threads of its own."""
+
+from engine.adapters.sqlite.journal import SqliteJournal
+from engine.adapters.sqlite.state import LedgerLimits, LetterLimits, SqliteState
+
+__all__ = ["LedgerLimits", "LetterLimits", "SqliteJournal", "SqliteState"]

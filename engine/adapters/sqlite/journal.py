@@ -1,0 +1,282 @@
+"""The embedded journal: `journal.db`, one row an append, one transaction and one fsync a group commit.
+
+Three connections, each in a thread of its own, so that none waits for another: the writer (commits, and reclaims space
+behind waiting commits), the reader, and the checkpointer. Automatic checkpoints are off because SQLite swallows their
+fsync errors; ours are explicit and their result is looked at. The newest row is never deleted: it knows the next offset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
+from engine.core.codec import checksum, erase_events, pack_events, unpack_events
+from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.model import Append, Lane
+from engine.ports import JournalSize, JournalTail
+
+APPLICATION_ID = 0x52464A31  # "RFJ1"
+VERSION = 1
+SCHEMA = """
+CREATE TABLE append (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, source TEXT NOT NULL, lane INTEGER NOT NULL,
+    accepted_at REAL NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL
+);
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
+"""
+WRITER_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=0",
+    "busy_timeout=30000",
+    "secure_delete=FAST",
+    "cache_size=-16384",
+)
+READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-4096")
+CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=30000")
+
+CHECKPOINT_BYTES = 16 << 20
+TRUNCATE_BYTES = 64 << 20
+RECLAIM_ROWS = 500
+RECLAIM_SECONDS = 0.005
+FULL_AT = 0.95
+CHECKED_TAIL_ROWS = 1_000
+SPACE_EVERY_SECONDS = 0.5
+
+_COLUMNS = "first, count, source, lane, accepted_at, crc, payload"
+
+
+class SqliteJournal:
+    """See `ports.Journal`. `connect` stands for sqlite3.connect, so that a test can make a disk fail."""
+
+    def __init__(
+        self, path: Path, *, max_bytes: int, min_free_bytes: int = 0, connect: Connect = sqlite3.connect
+    ) -> None:
+        self._path, self._max_bytes, self._min_free_bytes = path, max_bytes, min_free_bytes
+        self._connect = connect
+        self._writer = SqliteWorker(str(path), pragmas=WRITER_PRAGMAS, idle=self._reclaim, connect=connect)
+        self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
+        self._checkpointer = SqliteWorker(str(path), pragmas=CHECKPOINT_PRAGMAS, connect=connect)
+        self._wal = path.with_name(path.name + "-wal")
+        self._next = 0
+        self._reclaimed = 0
+        self._release_below = 0
+        self._size = JournalSize(0, max_bytes, 0)
+        self._size_at = float("-inf")
+        self._written = 0  # bytes since the last checkpoint was asked for
+
+    def __repr__(self) -> str:
+        return f"<SqliteJournal {self._path.name} next {self._next}>"
+
+    async def open(self) -> JournalTail:
+        discarded = await asyncio.to_thread(prepare_file, self._path, APPLICATION_ID, VERSION, SCHEMA, self._connect)
+        for worker in (self._writer, self._reader, self._checkpointer):
+            worker.start()
+        try:
+            tail = await self._writer.run(self._check_tail)
+        except StorageFailed as error:
+            raise DataDirectoryError(
+                f"{self._path.name} is damaged ({error.__cause__ or error}): restore it from a backup"
+            ) from error
+        return JournalTail(tail.id, tail.first, tail.next, discarded)
+
+    async def append(self, appends: Sequence[Append], /) -> int:
+        return await self._writer.run(lambda connection: self._commit(connection, appends))
+
+    async def read(self, start: int, events: int, /) -> list[Append]:
+        return await self._reader.run(lambda connection: _read(connection, start, events))
+
+    def release(self, below: int, /) -> None:
+        if below > self._release_below:
+            self._release_below = below
+            self._writer.nudge()
+
+    def size(self) -> JournalSize:
+        return self._size
+
+    async def probe(self) -> None:
+        def check(connection: sqlite3.Connection) -> None:
+            self._measure(connection, always=True)
+            self._refuse_if_full(0)
+
+        await self._writer.run(check)
+
+    async def erase(self, keys: Collection[bytes], below: int, /) -> int:
+        """Empty every event of these keys below the offset `below`, and leave no trace of it in the file: deleted
+        content is overwritten and the WAL truncated. Returns how many appends were rewritten. Offsets stay taken."""
+        erased = await self._writer.run(lambda connection: _erase(connection, frozenset(keys), below))
+        await self._checkpointer.run(_truncate)
+        return erased
+
+    async def backup(self, path: Path, /) -> None:
+        def copy(connection: sqlite3.Connection) -> None:
+            with sqlite3.connect(path) as target:
+                connection.backup(target, pages=1_000)
+            target.close()
+
+        await self._reader.run(copy)
+
+    async def close(self) -> None:
+        for worker in (self._reader, self._writer, self._checkpointer):
+            await worker.close()
+
+    # -- in the writer's thread -----------------------------------------------------------------------------------
+
+    def _check_tail(self, connection: sqlite3.Connection) -> JournalTail:
+        """Is the end of the file whole? Everything else is checked when it is read."""
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (secrets.token_hex(8),))
+        rows = connection.execute(f"SELECT {_COLUMNS} FROM append ORDER BY first DESC LIMIT ?", (CHECKED_TAIL_ROWS,))
+        following: int | None = None
+        for row in rows:
+            append = _unpack(row)
+            if following is not None and append.first + len(append.events) != following:
+                raise StorageFailed(f"a gap before offset {following}")
+            self._next = self._next if following is not None else append.first + len(append.events)
+            following = append.first
+        first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
+        id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
+        self._reclaimed = self._next if first is None else first
+        self._measure(connection, always=True)
+        return JournalTail(id, self._reclaimed, self._next)
+
+    def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
+        first = following = self._next
+        rows = []
+        size = 0
+        for append in appends:
+            payload = pack_events(append.events)
+            count, lane, at = len(append.events), int(append.lane), append.accepted_at
+            crc = checksum(following, count, append.source, lane, at, payload)
+            rows.append((following, count, append.source, lane, at, crc, payload))
+            following += count
+            size += len(payload) + 64
+        self._refuse_if_full(size)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO append VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("COMMIT")
+        self._next = following
+        self._written += size
+        self._measure(connection)
+        if self._written > CHECKPOINT_BYTES:
+            self._written = 0
+            self._checkpointer.post(self._do_checkpoint)
+        return first
+
+    def _measure(self, connection: sqlite3.Connection, *, always: bool = False) -> None:
+        """Asking SQLite and the disk costs more than a small commit, so not at every one."""
+        now = time.monotonic()
+        if not always and now - self._size_at < SPACE_EVERY_SECONDS:
+            return
+        self._size_at = now
+        page_count, free, page_size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        wal = self._wal.stat().st_size if self._wal.exists() else 0
+        self._size = JournalSize(
+            (page_count - free) * page_size + wal, self._max_bytes, shutil.disk_usage(self._path.parent).free
+        )
+
+    def _refuse_if_full(self, incoming: int) -> None:
+        size = self._size
+        if size.bytes + incoming > self._max_bytes * FULL_AT:
+            raise NoSpace("journal-full", f"the journal holds {size.bytes} of at most {self._max_bytes} bytes")
+        if size.disk_free_bytes - incoming < self._min_free_bytes:
+            raise NoSpace("disk-full", f"{size.disk_free_bytes} bytes are free, {self._min_free_bytes} have to stay so")
+
+    def _reclaim(self, connection: sqlite3.Connection) -> bool:
+        """Delete one slice of released rows; is there more? The newest row stays."""
+        until = time.monotonic() + RECLAIM_SECONDS
+        rows = connection.execute(
+            "SELECT first, count FROM append WHERE first < ? ORDER BY first LIMIT ?",
+            (self._release_below, RECLAIM_ROWS),
+        ).fetchall()
+        below = None
+        for first, count in rows:
+            if first + count > self._release_below or first + count >= self._next:
+                break
+            below = first
+        if below is None:
+            self._measure(connection)
+            return False
+        connection.execute("BEGIN IMMEDIATE")
+        for first, _ in rows:
+            if first > below or time.monotonic() > until:
+                break
+            connection.execute("DELETE FROM append WHERE first = ?", (first,))
+        connection.execute("COMMIT")
+        self._measure(connection)
+        return True
+
+    # -- in the checkpointer's thread -----------------------------------------------------------------------------
+
+    def _do_checkpoint(self, connection: sqlite3.Connection) -> None:
+        """Copy the WAL into the file. Passive never holds up a commit; only a WAL that outgrows it is cut for good."""
+        size = self._wal.stat().st_size if self._wal.exists() else 0
+        mode = "TRUNCATE" if size > TRUNCATE_BYTES else "PASSIVE"
+        connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+
+def _truncate(connection: sqlite3.Connection) -> None:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise NoSpace("busy", "the WAL could not be truncated: it is being read")
+
+
+def _unpack(row: tuple[int, int, str, int, float, int, bytes]) -> Append:
+    """Raises StorageFailed when the row is not what was written."""
+    first, count, source, lane, accepted_at, crc, payload = row
+    try:
+        if checksum(first, count, source, lane, accepted_at, payload) != crc:
+            raise StorageFailed(f"the checksum of offset {first} does not match")
+        events = unpack_events(payload)
+    except (msgspec.DecodeError, TypeError) as error:
+        raise StorageFailed(f"the row of offset {first} cannot be read") from error
+    if len(events) != count:
+        raise StorageFailed(f"the row of offset {first} does not hold {count} events")
+    return Append(events, source, Lane(lane), accepted_at, first)
+
+
+def _read(connection: sqlite3.Connection, start: int, events: int) -> list[Append]:
+    row = connection.execute("SELECT max(first) FROM append WHERE first <= ?", (start,)).fetchone()
+    found: list[Append] = []
+    cursor = connection.execute(
+        f"SELECT {_COLUMNS} FROM append WHERE first >= ? ORDER BY first", (start if row[0] is None else row[0],)
+    )
+    for stored in cursor:
+        append = _unpack(stored)
+        if append.first + len(append.events) <= start:
+            continue
+        if append.first < start:
+            append.events, append.first = append.events[start - append.first :], start
+        found.append(append)
+        events -= len(append.events)
+        if events <= 0:
+            break
+    cursor.close()
+    return found
+
+
+def _erase(connection: sqlite3.Connection, keys: frozenset[bytes], below: int) -> int:
+    connection.execute("PRAGMA secure_delete=ON")
+    erased = 0
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM append WHERE first < ? ORDER BY first", (below,)).fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    for first, count, source, lane, at, _, payload in rows:
+        if first + count > below:
+            continue
+        cleaned = erase_events(payload, keys)
+        if cleaned is not None:
+            crc = checksum(first, count, source, lane, at, cleaned)
+            connection.execute("UPDATE append SET payload = ?, crc = ? WHERE first = ?", (cleaned, crc, first))
+            erased += 1
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA secure_delete=FAST")
+    return erased

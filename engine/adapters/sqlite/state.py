@@ -1,0 +1,292 @@
+"""The state file: ledger, held profiles, counts, watermarks, pauses, in settling transactions of its own thread.
+
+A transition's verdicts are written as one packed row, so that settling costs little; while the thread is idle, rows are
+folded into the per-key ledger. What is not folded yet is also kept in memory, so that a question about a key is
+answered right at any time. A packed row is deleted once it is folded *and* below the durable watermark: until then
+recovery needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine.adapters.sqlite import state_sql as sql
+from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
+from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
+from engine.errors import StorageFailed
+from engine.model import NOTHING, Held, HeldKind, Lane, LedgerEntry, Profile
+from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
+
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=0",
+    "busy_timeout=30000",
+    "secure_delete=ON",
+    "cache_size=-65536",
+)
+READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-65536")
+CHECKPOINT_WRITES = 200
+UNFOLDED_KEYS = 200_000
+"""Keys kept in memory until they are folded; beyond that folding goes before settling."""
+KEYS_PER_QUERY = 500
+DAY_SECONDS = 86_400.0
+PRUNE_SLICE = 500
+
+
+class LedgerLimits(msgspec.Struct, frozen=True):
+    enabled: bool = True
+    retention_days: int = 90
+    max_keys: int = 5_000_000
+
+
+class LetterLimits(msgspec.Struct, frozen=True):
+    retention_days: int = 90
+    max_count: int = 1_000_000
+
+
+class SqliteState:
+    """See `ports.State`. `path` None keeps everything in memory, beside a journal that does so too."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        ledger: LedgerLimits = LedgerLimits(),
+        letters: LetterLimits = LetterLimits(),
+        connect: Connect = sqlite3.connect,
+    ) -> None:
+        self._path, self._ledger, self._letters, self._connect = path, ledger, letters, connect
+        uri = path.as_uri() if path is not None else f"file:state-{secrets.token_hex(8)}?mode=memory&cache=shared"
+
+        def opened(target: str, **options: object) -> sqlite3.Connection:
+            return connect(target, uri=True, **options)
+
+        self._writer = SqliteWorker(uri, pragmas=PRAGMAS, idle=self._background, connect=opened)
+        # A shared cache in memory locks whole tables: there one thread does it all.
+        self._reader = self._writer if path is None else SqliteWorker(uri, pragmas=READER_PRAGMAS, connect=opened)
+        self._ids: dict[str, int] = {}
+        self._unfolded: dict[int, dict[bytes, tuple[LedgerEntry, int]]] = {}
+        self._rows: deque[tuple[int, int, list[bytes]]] = deque()  # (row, consumer, keys), oldest first
+        self._folded_through = 0
+        self._has_ledger: set[int] = set()
+        self._has_waiting: set[int] = set()
+        self._writes = 0
+
+    def __repr__(self) -> str:
+        return f"<SqliteState {self._path.name if self._path else 'in memory'}>"
+
+    async def open(self) -> None:
+        if self._path is not None:
+            await asyncio.to_thread(
+                prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
+            )
+        for worker in {self._writer, self._reader}:
+            worker.start()
+        if self._path is None:
+            await self._writer.run(lambda connection: connection.executescript(sql.SCHEMA) and None)
+        await self._writer.run(self._load)
+
+    def _load(self, connection: sqlite3.Connection) -> None:
+        self._ids = sql.consumer_ids(connection)
+        self._has_ledger = {id for (id,) in connection.execute("SELECT DISTINCT consumer FROM ledger")}
+        self._has_waiting = {
+            id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind = 'waiting'")
+        }
+        rows = connection.execute("SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id")
+        for row, consumer, packed in rows:
+            self._remember(consumer, row, unpack_verdicts(packed).entries)
+
+    # -- consumers ------------------------------------------------------------------------------------------------
+
+    async def consumers(self) -> list[ConsumerState]:
+        return await self._reader.run(sql.read_consumers)
+
+    async def add_consumer(self, state: ConsumerState, /) -> None:
+        await self._writer.run(lambda connection: sql.add_consumer(connection, state))
+        await self._reload()
+
+    async def rename_consumer(self, old: str, new: str, /) -> None:
+        await self._writer.run(
+            lambda connection: connection.execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old)) and None
+        )
+        await self._reload()
+
+    async def remove_consumer(self, name: str, /) -> None:
+        await self._writer.run(lambda connection: sql.remove_consumer(connection, name))
+        await self._reload()
+
+    async def _reload(self) -> None:
+        self._unfolded.clear()
+        self._rows.clear()
+        await self._writer.run(self._load)
+
+    # -- settling -------------------------------------------------------------------------------------------------
+
+    async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
+        if len(self._rows) and sum(map(len, self._unfolded.values())) > UNFOLDED_KEYS:
+            await self._writer.run(self._fold_all)
+        rows = await self._writer.run(lambda connection: self._apply(connection, transitions, pauses or {}))
+        self._drop_folded()
+        for transition, row in zip(transitions, rows, strict=True):
+            id = self._ids[transition.consumer]
+            for key, _ in transition.forget:
+                self._unfolded.get(id, {}).pop(key, None)
+            if row:
+                self._remember(id, row, transition.verdicts)
+            if any(held.kind == HeldKind.WAITING for held in transition.hold):
+                self._has_waiting.add(id)
+        self._writer.nudge()
+
+    def _apply(
+        self, connection: sqlite3.Connection, transitions: Sequence[Transition], pauses: dict[str, float]
+    ) -> list[int]:
+        connection.execute("BEGIN IMMEDIATE")
+        rows = [sql.apply(connection, self._ids[transition.consumer], transition) for transition in transitions]
+        connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
+        connection.execute("COMMIT")
+        self._checkpoint_sometimes(connection)
+        return rows
+
+    def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
+        if not self._ledger.enabled or not entries:
+            return
+        known = self._unfolded.setdefault(id, {})
+        for entry in entries:
+            earlier = known.get(entry.key)
+            known[entry.key] = (entry if earlier is None else newer_entry(earlier[0], entry), row)
+        self._rows.append((row, id, [entry.key for entry in entries]))
+
+    def _drop_folded(self) -> None:
+        """Forget in memory what the thread has folded since: the ledger answers for it now."""
+        while self._rows and self._rows[0][0] <= self._folded_through:
+            row, id, keys = self._rows.popleft()
+            known = self._unfolded.get(id, {})
+            for key in keys:
+                if key in known and known[key][1] <= row:
+                    del known[key]
+
+    def _background(self, connection: sqlite3.Connection) -> bool:
+        """One slice of work while nothing waits; is there more?"""
+        if self._ledger.enabled:
+            row = sql.fold_one(connection)
+            if row is not None:
+                self._note_folded(connection, row)
+                return True
+        more = sql.reclaim(connection, folded_only=self._ledger.enabled)
+        self._checkpoint_sometimes(connection)
+        return more
+
+    def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
+        (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
+        self._has_ledger.add(id)
+        self._folded_through = row
+
+    def _fold_all(self, connection: sqlite3.Connection) -> None:
+        while (row := sql.fold_one(connection)) is not None:
+            self._note_folded(connection, row)
+
+    def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
+        self._writes += 1
+        if self._writes >= CHECKPOINT_WRITES and self._path is not None:
+            self._writes = 0
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    async def pauses(self) -> dict[str, float]:
+        return await self._reader.run(lambda connection: dict(connection.execute("SELECT account, until FROM pause")))
+
+    async def accounted(self, consumer: str, /) -> dict[bytes, int]:
+        return await self._reader.run(lambda connection: sql.accounted(connection, consumer))
+
+    async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
+        id = self._ids[consumer]
+        self._drop_folded()
+        fresh = self._unfolded.get(id, {})
+        recent = {key: fresh[key][0] for key in keys if key in fresh} if fresh else {}
+        found: dict[bytes, KeyState] = {}
+        if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
+            found = await self._reader.run(lambda connection: self._keys(connection, id, keys))
+        for key, entry in recent.items():
+            state = found.setdefault(key, KeyState())
+            state.entry = newer_entry(state.entry, entry)
+        return found
+
+    def _keys(self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
+        found: dict[bytes, KeyState] = {}
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            some = keys[start : start + KEYS_PER_QUERY]
+            if self._ledger.enabled:
+                for entry in sql.ledger_entries(connection, id, some):
+                    found[entry.key] = KeyState(entry)
+            for held in sql.waiting(connection, id, some) if id in self._has_waiting else ():
+                found.setdefault(held.profile.key, KeyState()).held = held
+        return found
+
+    async def held(self, consumer: str, limit: int, /, after: int = 0) -> list[Held]:
+        id = self._ids[consumer]
+        return await self._reader.run(lambda connection: sql.waiting_after(connection, id, after, limit))
+
+    async def letters(self, which: LetterFilter, limit: int, /, after: int = 0) -> list[tuple[str, Held]]:
+        return await self._reader.run(lambda connection: sql.letters(connection, which, limit, after))
+
+    async def count_letters(self, which: LetterFilter, /) -> int:
+        return await self._reader.run(lambda connection: sql.count_letters(connection, which))
+
+    async def purge_letters(self, which: LetterFilter, /) -> int:
+        return await self._writer.run(lambda connection: sql.purge_letters(connection, which, _EMPTY))
+
+    # -- keeping house --------------------------------------------------------------------------------------------
+
+    async def prune(self, now: float, /) -> None:
+        before = now - self._ledger.retention_days * DAY_SECONDS
+        for id in list(self._ids.values()):
+            while keys := await self._reader.run(
+                lambda connection, id=id: sql.outdated_keys(connection, id, before, self._ledger.max_keys, PRUNE_SLICE)
+            ):
+                rows = [(id, key) for key in keys]
+                await self._writer.run(
+                    lambda connection, rows=rows: (
+                        connection.executemany("DELETE FROM ledger WHERE consumer = ? AND key = ?", rows) and None
+                    )
+                )
+        letters_before = now - self._letters.retention_days * DAY_SECONDS
+        await self._writer.run(
+            lambda connection: (
+                connection.execute("DELETE FROM held WHERE kind <> 'waiting' AND at < ?", (letters_before,)) and None
+            )
+        )
+
+    async def scrub(self) -> None:
+        """Leave no trace of deleted content: deleted rows are overwritten already, the WAL is truncated now."""
+        if self._path is not None:
+            await self._writer.run(lambda connection: _truncate(connection))
+
+    async def backup(self, path: Path, /) -> None:
+        def copy(connection: sqlite3.Connection) -> None:
+            target = sqlite3.connect(path)
+            connection.backup(target, pages=1_000)
+            target.close()
+
+        await self._reader.run(copy)
+
+    async def close(self) -> None:
+        for worker in {self._reader, self._writer}:
+            await worker.close()
+
+
+_EMPTY = pack_profile(Profile(b"", b"{}", 0, Lane.LIVE, NOTHING, NOTHING, NOTHING, 1, 0.0))
+
+
+def _truncate(connection: sqlite3.Connection) -> None:
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StorageFailed("the WAL of the state file could not be truncated")

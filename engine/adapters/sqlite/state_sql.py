@@ -1,0 +1,361 @@
+"""The tables of `state.db`, and the statements on them. Every function takes the connection it works on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from engine.core.codec import VerdictRow, pack_profile, pack_verdicts, unpack_profile, unpack_verdicts
+from engine.model import Held, HeldKind, LedgerEntry, LetterState
+from engine.ports import ConsumerState, LetterFilter, Transition
+
+APPLICATION_ID = 0x52465331  # "RFS1"
+VERSION = 1
+SCHEMA = """
+CREATE TABLE consumer (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, start INTEGER NOT NULL,
+    watermark INTEGER NOT NULL, read_to INTEGER NOT NULL, clean INTEGER NOT NULL, paused INTEGER NOT NULL,
+    not_addressed INTEGER NOT NULL
+);
+CREATE TABLE count (
+    consumer INTEGER NOT NULL, name TEXT NOT NULL, events INTEGER NOT NULL, PRIMARY KEY (consumer, name)
+) WITHOUT ROWID;
+CREATE TABLE verdicts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, through INTEGER NOT NULL, folded INTEGER NOT NULL,
+    packed BLOB NOT NULL
+);
+CREATE TABLE ledger (
+    consumer INTEGER NOT NULL, key BLOB NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
+    settled_through INTEGER NOT NULL, confirmed_through INTEGER NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
+    attendee_id TEXT NOT NULL, PRIMARY KEY (consumer, key)
+) WITHOUT ROWID;
+CREATE TABLE held (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, kind TEXT NOT NULL, key BLOB NOT NULL,
+    at REAL NOT NULL, reason TEXT NOT NULL, excerpt TEXT NOT NULL, state TEXT NOT NULL, events INTEGER NOT NULL,
+    last INTEGER NOT NULL, profile BLOB NOT NULL
+);
+CREATE UNIQUE INDEX held_waiting ON held (consumer, key) WHERE kind = 'waiting';
+CREATE INDEX held_letters ON held (consumer, key) WHERE kind <> 'waiting';
+CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
+"""
+
+_LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
+_HELD = "id, kind, at, reason, excerpt, state, profile"
+_UPSERT = """
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
+    outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
+    settled_through = max(settled_through, excluded.settled_through),
+    confirmed_through = max(confirmed_through, excluded.confirmed_through),
+    attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
+"""
+
+
+def consumer_ids(connection: sqlite3.Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT name, id FROM consumer"))
+
+
+def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
+    found = []
+    for id, name, identity, start, watermark, read_to, clean, paused, skipped in connection.execute(
+        "SELECT id, name, identity, start, watermark, read_to, clean, paused, not_addressed FROM consumer ORDER BY id"
+    ):
+        counts = dict(connection.execute("SELECT name, events FROM count WHERE consumer = ?", (id,)))
+        events, profiles = connection.execute(
+            "SELECT coalesce(sum(events), 0), count(*) FROM held WHERE consumer = ? AND kind = 'waiting'", (id,)
+        ).fetchone()
+        (letters,) = connection.execute(
+            "SELECT count(*) FROM held WHERE consumer = ? AND kind <> 'waiting' AND state = 'kept'", (id,)
+        ).fetchone()
+        found.append(
+            ConsumerState(
+                name,
+                identity,
+                start,
+                watermark,
+                read_to,
+                bool(clean),
+                bool(paused),
+                skipped,
+                counts,
+                events,
+                profiles,
+                letters,
+            )
+        )
+    return found
+
+
+def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
+    """A name that exists starts anew; its dead letters stay."""
+    (known,) = connection.execute("SELECT max(id) FROM consumer WHERE name = ?", (state.name,)).fetchone()
+    connection.execute("BEGIN IMMEDIATE")
+    if known is not None:
+        for table in ("count", "verdicts", "ledger"):
+            connection.execute(f"DELETE FROM {table} WHERE consumer = ?", (known,))
+        connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", (known,))
+    connection.execute(
+        "INSERT OR REPLACE INTO consumer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            known,
+            state.name,
+            state.identity,
+            state.start,
+            state.watermark,
+            state.read_to,
+            state.clean,
+            state.paused,
+            state.not_addressed,
+        ),
+    )
+    connection.execute("COMMIT")
+
+
+def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for table in ("count", "verdicts", "ledger", "held"):
+        connection.execute(f"DELETE FROM {table} WHERE consumer = (SELECT id FROM consumer WHERE name = ?)", (name,))
+    connection.execute("DELETE FROM consumer WHERE name = ?", (name,))
+    connection.execute("COMMIT")
+
+
+# -- one settling transaction ---------------------------------------------------------------------------------------
+
+
+def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
+    """Apply one transition inside the caller's transaction; returns the id of its verdict row, 0 if it needs none.
+
+    Forgets come first, so that what happened to a key after it was forgotten stands."""
+    for key, _ in transition.forget:
+        _forget(connection, id, key)
+    row = _write_verdicts(connection, id, transition)
+    for held in transition.hold:
+        _hold(connection, id, held)
+    for key, through in transition.drop:
+        connection.execute(
+            "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?", (id, key, through)
+        )
+    for letter, state in transition.letters:
+        connection.execute("UPDATE held SET state = ? WHERE id = ? AND state <> 'purged'", (str(state), letter))
+    connection.executemany(
+        "INSERT INTO count VALUES (?, ?, ?) ON CONFLICT (consumer, name) DO UPDATE SET events = events + excluded.events",
+        [(id, name, events) for name, events in transition.counts.items()],
+    )
+    for column in ("watermark", "read_to", "not_addressed", "clean", "paused"):
+        value = getattr(transition, column)
+        if value is not None:
+            connection.execute(f"UPDATE consumer SET {column} = ? WHERE id = ?", (value, id))
+    return row
+
+
+def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
+    accounted = [(held.profile.key, held.profile.last) for held in transition.hold if held.kind == HeldKind.WAITING]
+    row = VerdictRow(transition.verdicts, [*accounted, *transition.forget])
+    if not row.entries and not row.accounted:
+        return 0
+    cursor = connection.execute(
+        "INSERT INTO verdicts (consumer, through, folded, packed) VALUES (?, ?, 0, ?)",
+        (id, row.through(), pack_verdicts(row)),
+    )
+    return cursor.lastrowid or 0
+
+
+def _hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
+    profile = held.profile
+    if held.kind == HeldKind.WAITING:
+        connection.execute("DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'", (id, profile.key))
+    connection.execute(
+        "INSERT INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            id,
+            str(held.kind),
+            profile.key,
+            held.at,
+            held.reason,
+            held.excerpt,
+            str(held.state),
+            profile.events + len(profile.under or ()),
+            profile.last,
+            pack_profile(profile),
+        ),
+    )
+
+
+def _forget(connection: sqlite3.Connection, id: int, key: bytes) -> None:
+    connection.execute("DELETE FROM ledger WHERE consumer = ? AND key = ?", (id, key))
+    connection.execute("DELETE FROM held WHERE consumer = ? AND key = ?", (id, key))
+    for row, packed in connection.execute("SELECT id, packed FROM verdicts WHERE consumer = ?", (id,)).fetchall():
+        if key not in packed:
+            continue
+        verdicts = unpack_verdicts(packed)
+        # Recovery still has to know that these events are done with; nobody has to know what became of them.
+        verdicts.accounted += [(key, entry.settled_through) for entry in verdicts.entries if entry.key == key]
+        verdicts.entries = [entry for entry in verdicts.entries if entry.key != key]
+        connection.execute("UPDATE verdicts SET packed = ? WHERE id = ?", (pack_verdicts(verdicts), row))
+
+
+# -- folding and reclaiming, in slices ------------------------------------------------------------------------------
+
+
+def fold_one(connection: sqlite3.Connection) -> int | None:
+    """Fold the oldest unfolded verdict row into the ledger; its id, or None when there is none."""
+    row = connection.execute(
+        "SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id LIMIT 1"
+    ).fetchone()
+    if row is None:
+        return None
+    id, consumer, packed = row
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        _UPSERT,
+        [
+            (
+                consumer,
+                entry.key,
+                entry.outcome,
+                entry.reason,
+                entry.settled_through,
+                entry.confirmed_through,
+                entry.digest,
+                entry.at,
+                entry.attendee_id,
+            )
+            for entry in unpack_verdicts(packed).entries
+        ],
+    )
+    connection.execute("UPDATE verdicts SET folded = 1 WHERE id = ?", (id,))
+    connection.execute("COMMIT")
+    return int(id)
+
+
+def reclaim(connection: sqlite3.Connection, *, folded_only: bool, limit: int = 200) -> bool:
+    """Delete verdict rows that recovery needs no more; is there perhaps more to delete?"""
+    done = connection.execute(
+        "DELETE FROM verdicts WHERE id IN (SELECT v.id FROM verdicts v JOIN consumer c ON c.id = v.consumer "
+        f"WHERE v.through < c.watermark {'AND v.folded = 1' if folded_only else ''} LIMIT ?)",
+        (limit,),
+    )
+    return done.rowcount == limit
+
+
+def accounted(connection: sqlite3.Connection, name: str) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    row = connection.execute("SELECT id, watermark FROM consumer WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return found
+    id, watermark = row
+    for (packed,) in connection.execute(
+        "SELECT packed FROM verdicts WHERE consumer = ? AND through >= ?", (id, watermark)
+    ):
+        verdicts = unpack_verdicts(packed)
+        for entry in verdicts.entries:
+            _note(found, entry.key, entry.settled_through, watermark)
+        for key, offset in verdicts.accounted:
+            _note(found, key, offset, watermark)
+    return found
+
+
+def _note(found: dict[bytes, int], key: bytes, offset: int, watermark: int) -> None:
+    if offset >= watermark and offset > found.get(key, -1):
+        found[key] = offset
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+def ledger_entries(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[LedgerEntry]:
+    marks = ", ".join("?" * len(keys))
+    for row in connection.execute(f"SELECT {_LEDGER} FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys)):
+        yield LedgerEntry(*row)
+
+
+def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[Held]:
+    marks = ", ".join("?" * len(keys))
+    for row in connection.execute(
+        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND key IN ({marks})", (id, *keys)
+    ):
+        yield _held(row)
+
+
+def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: int) -> list[Held]:
+    rows = connection.execute(
+        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND id > ? ORDER BY id LIMIT ?",
+        (id, after, limit),
+    )
+    return [_held(row) for row in rows]
+
+
+def _held(row: tuple[int, str, float, str, str, str, bytes]) -> Held:
+    id, kind, at, reason, excerpt, state, profile = row
+    return Held(HeldKind(kind), unpack_profile(profile), at, reason, excerpt, LetterState(state), id)
+
+
+def letter_condition(which: LetterFilter) -> tuple[str, list[object]]:
+    """The WHERE clause of a filter, over `held` joined with `consumer`."""
+    parts, values = ["held.kind <> 'waiting'"], list[object]()
+    for clause, value in (
+        ("consumer.name = ?", which.consumer),
+        ("held.kind = ?", None if which.kind is None else str(which.kind)),
+        ("held.reason = ?", which.reason),
+        ("held.key = ?", which.key),
+        ("held.state = ?", None if which.state is None else str(which.state)),
+        ("held.at >= ?", which.since),
+        ("held.at <= ?", which.until),
+    ):
+        if value is not None:
+            parts.append(clause)
+            values.append(value)
+    if which.ids is not None:
+        parts.append("held.id IN (SELECT value FROM json_each(?))")
+        values.append(msgspec.json.encode(list(which.ids)).decode())
+    return " AND ".join(parts), values
+
+
+def letters(connection: sqlite3.Connection, which: LetterFilter, limit: int, after: int) -> list[tuple[str, Held]]:
+    condition, values = letter_condition(which)
+    columns = ", ".join(f"held.{column}" for column in _HELD.split(", "))
+    rows = connection.execute(
+        f"SELECT consumer.name, {columns} FROM held JOIN consumer ON consumer.id = held.consumer "
+        f"WHERE {condition} AND held.id > ? ORDER BY held.id LIMIT ?",
+        (*values, after, limit),
+    )
+    return [(row[0], _held(row[1:])) for row in rows]
+
+
+def count_letters(connection: sqlite3.Connection, which: LetterFilter) -> int:
+    condition, values = letter_condition(which)
+    query = f"SELECT count(*) FROM held JOIN consumer ON consumer.id = held.consumer WHERE {condition}"
+    return int(connection.execute(query, values).fetchone()[0])
+
+
+def purge_letters(connection: sqlite3.Connection, which: LetterFilter, empty: bytes) -> int:
+    """Empty the letters and keep their rows, so that what was counted stays explained."""
+    condition, values = letter_condition(which)
+    done = connection.execute(
+        "UPDATE held SET state = 'purged', excerpt = '', profile = ? WHERE id IN "
+        f"(SELECT held.id FROM held JOIN consumer ON consumer.id = held.consumer WHERE {condition} AND "
+        "held.state <> 'purged')",
+        (empty, *values),
+    )
+    return done.rowcount
+
+
+def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_keys: int, limit: int) -> list[bytes]:
+    """Ledger keys to delete: last touched before `before`, or the oldest beyond `max_keys`."""
+    old = [
+        key
+        for (key,) in connection.execute(
+            "SELECT key FROM ledger WHERE consumer = ? AND at < ? LIMIT ?", (id, before, limit)
+        )
+    ]
+    if old:
+        return old
+    (total,) = connection.execute("SELECT count(*) FROM ledger WHERE consumer = ?", (id,)).fetchone()
+    if total <= max_keys:
+        return []
+    rows = connection.execute(
+        "SELECT key FROM ledger WHERE consumer = ? ORDER BY at LIMIT ?", (id, min(limit, total - max_keys))
+    )
+    return [key for (key,) in rows]

@@ -1,0 +1,279 @@
+"""config -> adapters -> pipeline. Everything that has to be open is open on return, and closed by the stack."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+
+from engine.adapters.data_directory import owned
+from engine.adapters.limiter import AiolimiterBucket
+from engine.adapters.memory_journal import MemoryJournal
+from engine.adapters.sqlite_journal import SqliteJournal
+from engine.adapters.sqlite_state import LedgerLimits, LetterLimits, SqliteState
+from engine.assembly.control import EngineControl
+from engine.assembly.outward import Outward, build_outward
+from engine.config import AccountConfig, Config, DestinationConfig
+from engine.core.backoff import Backoff
+from engine.core.batcher import Batcher
+from engine.core.breaker import Breaker
+from engine.core.handover import Policy
+from engine.core.reconcile import Wanted, orphan_problem, reconcile
+from engine.core.runs import Runs
+from engine.core.window import Window
+from engine.dispatcher import Account, Consumer
+from engine.dispatcher.consumer import ConsumerPolicy
+from engine.errors import ConfigError, DataDirectoryError
+from engine.metrics import Metrics
+from engine.pipeline import Pipeline
+from engine.ports import Clock, ConsumerState, Destination, Journal, JournalTail, State
+from engine.profiles.mapping import merge_contents
+
+PROBE_BASE_SECONDS, PROBE_CAP_SECONDS = 1.0, 60.0
+
+
+class Parts(msgspec.Struct):
+    """What runs, for the control side."""
+
+    version: str
+    clock: Clock
+    journal: Journal
+    state: State
+    pipeline: Pipeline
+    accounts: list[Account]
+    consumers: list[Consumer]
+    metrics: Metrics
+    journal_id: str
+    discarded_frames: int
+    notes: list[str]
+    described: dict[str, dict[str, object]]
+    testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
+    runs: Runs
+    control: EngineControl = None  # type: ignore[assignment]
+
+
+async def open_parts(
+    config: Config,
+    stack: AsyncExitStack,
+    own_destinations: Mapping[str, Destination],
+    own_journal: Journal | None,
+    clock: Clock,
+    random: random_module.Random,
+    metrics: Metrics,
+) -> Parts:
+    """Raises ConfigError, DataDirectoryError, StorageFailed, NoSpace."""
+    journal, state = build_storage(config, stack, own_journal)
+    stack.push_async_callback(journal.close)
+    tail = await journal.open()
+    stack.push_async_callback(state.close)
+    await state.open()
+    states, notes = await resume(config, state, tail)
+    builder = _Builder(config, state, clock, random, metrics, await state.pauses())
+    for account in config.accounts:
+        await builder.account(account, own_destinations, states, stack)
+    pipeline = Pipeline(
+        journal, state, builder.accounts, builder.consumers, journal_next=tail.next, clock=clock, metrics=metrics
+    )
+    builder.settler_dirty = pipeline.settler.dirty
+    builder.store_pause = pipeline.settler.pause
+    parts = Parts(
+        engine_version(),
+        clock,
+        journal,
+        state,
+        pipeline,
+        builder.accounts,
+        builder.consumers,
+        metrics,
+        tail.id,
+        tail.discarded_frames,
+        notes,
+        builder.described,
+        builder.testers,
+        pipeline.settler.runs,
+    )
+    parts.control = EngineControl(parts)
+    register_gauges(metrics, parts)
+    return parts
+
+
+def build_storage(config: Config, stack: AsyncExitStack, own_journal: Journal | None = None) -> tuple[Journal, State]:
+    """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
+    if config.journal.kind == "kafka":
+        raise ConfigError(["journal.kind: 'kafka' is not available in this version: use \"sqlite\""])
+    if config.journal.on_full == "expire":
+        raise ConfigError(["journal.on_full: 'expire' is not available in this version: use \"refuse\""])
+    ledger = LedgerLimits(config.ledger.enabled, config.ledger.retention_days, config.ledger.max_keys)
+    letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
+    if own_journal is not None or config.journal.kind == "memory":
+        journal = own_journal or MemoryJournal(max_bytes=config.journal.max_bytes)
+        return journal, SqliteState(None, ledger=ledger, letters=letters)
+    directory = stack.enter_context(owned(config.data_dir))
+    journal = SqliteJournal(
+        directory / "journal.db", max_bytes=config.journal.max_bytes, min_free_bytes=config.journal.min_free_bytes
+    )
+    return journal, SqliteState(directory / "state.db", ledger=ledger, letters=letters)
+
+
+async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[str, ConsumerState], list[str]]:
+    """The consumers as they go on, by name, and what there is to say about it. Raises ConfigError for orphans."""
+    wanted = [Wanted(one.name, one.identity(config.account_of(one)), one.start_at) for one in config.destinations]
+    stored = await state.consumers()
+    behind = [one.name for one in stored if one.watermark > tail.next]
+    if behind:
+        raise DataDirectoryError(
+            f"state.db knows of offsets that journal.db does not have (destination {behind[0]!r}): the two files are not "
+            "of one backup. Restore both together"
+        )
+    plan = reconcile(stored, wanted, tail.first, tail.next)
+    if plan.orphans:
+        raise ConfigError([orphan_problem(one, tail.next) for one in plan.orphans])
+    for one in plan.add:
+        await state.add_consumer(one)
+    return plan.states(), plan.notes
+
+
+class _Builder:
+    """Accounts and consumers, one after the other; the settler comes last and is reached through `dirty` and `pause`."""
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        clock: Clock,
+        random: random_module.Random,
+        metrics: Metrics,
+        pauses: dict[str, float],
+    ) -> None:
+        self._config, self._state, self._clock, self._random = config, state, clock, random
+        self._metrics, self._pauses = metrics, pauses
+        self.accounts: list[Account] = []
+        self.consumers: list[Consumer] = []
+        self.described: dict[str, dict[str, object]] = {}
+        self.testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]] = {}
+        self.settler_dirty: Callable[[], None] = lambda: None
+        self.store_pause: Callable[[str, float], None] = lambda name, until: None
+
+    async def account(
+        self,
+        config: AccountConfig,
+        own: Mapping[str, Destination],
+        states: Mapping[str, ConsumerState],
+        stack: AsyncExitStack,
+    ) -> None:
+        mine = [one for one in self._config.destinations if self._config.account_of(one) is config]
+        theirs = [one for one in mine if one.name not in own]
+        rate = config.rate
+        account = Account(
+            config.name,
+            bucket=AiolimiterBucket(rate.requests_per_second, rate.burst),
+            window=Window(rate.max_concurrency, adaptive=rate.adaptive),
+            breaker=self._breaker(),
+            tokens=None,
+            clock=self._clock,
+            metrics=self._metrics.account(config.name),
+            paused_until=self._pauses.get(config.name, 0.0),
+            store_pause=lambda name, until: self.store_pause(name, until),
+        )
+        outward: Outward | None = None
+        if theirs:
+            outward = await build_outward(config, theirs, account, self._clock, self._random, stack)
+            account.tokens = outward.tokens
+        self.accounts.append(account)
+        for one in mine:
+            destination = own.get(one.name)
+            if destination is None:
+                assert outward is not None
+                destination = outward.destinations[one.name]
+                self.testers[one.name] = outward.testers[one.name]
+            await self._consumer(one, config, states[one.name], destination, account, stack)
+
+    async def _consumer(
+        self,
+        config: DestinationConfig,
+        account_config: AccountConfig,
+        state: ConsumerState,
+        destination: Destination,
+        account: Account,
+        stack: AsyncExitStack,
+    ) -> None:
+        await destination.open()
+        stack.push_async_callback(destination.close)
+        batch, retry = config.batch, config.retry
+        consumer = Consumer(
+            state,
+            destination,
+            account,
+            self._state,
+            policy=_policy(config, account_config, self._config),
+            batcher=Batcher(
+                max_profiles=min(batch.max_profiles, destination.profiles_per_request),
+                max_bytes=batch.max_bytes,
+                linger_seconds=batch.linger_ms / 1000,
+            ),
+            breaker=self._breaker(),
+            backoff=Backoff(retry.base_ms / 1000, retry.cap_ms / 1000),
+            merge=merge_contents,
+            clock=self._clock,
+            random=self._random,
+            metrics=self._metrics.destination(config.name),
+            dirty=lambda: self.settler_dirty(),
+            letters_full=self._letters_full,
+            weight=config.weight,
+        )
+        self.consumers.append(consumer)
+        account.add(consumer)
+        self.described[config.name] = {
+            "description": config.description,
+            "environment": account_config.environment,
+            "url": config.resolved_url(account_config),
+            "event_code": config.event_code,
+            "encoding": config.encoding,
+            "requests_per_second": account_config.rate.requests_per_second,
+            "dry_run": config.dry_run,
+        }
+
+    def _breaker(self) -> Breaker:
+        return Breaker(Backoff(PROBE_BASE_SECONDS, PROBE_CAP_SECONDS), self._random)
+
+    def _letters_full(self) -> bool:
+        return sum(one.books.letters for one in self.consumers) >= self._config.dead_letters.max_count
+
+
+def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) -> ConsumerPolicy:
+    share = len(whole.destinations)
+    return ConsumerPolicy(
+        sources=None if "*" in config.sources else frozenset(config.sources),
+        handover=Policy(
+            audiences=None if "*" in config.audiences else frozenset(config.audiences),
+            exits=config.exits,
+            refuse_synthetic=not account.sandbox,
+        ),
+        dry_run=config.dry_run,
+        suppress=config.suppress.enabled and whole.ledger.enabled,
+        suppress_ttl_seconds=config.suppress.ttl_seconds,
+        max_attempts=config.retry.max_attempts,
+        max_age_seconds=config.retry.max_age_seconds,
+        unknown_hold_seconds=config.retry.unknown_hold_seconds,
+        max_profiles=max(1, whole.buffer.max_profiles // share),
+        max_bytes=max(1, whole.buffer.max_bytes // share),
+    )
+
+
+def engine_version() -> str:
+    try:
+        return version("rainfocus-engine")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+def register_gauges(metrics: Metrics, parts: Parts) -> None:
+    """What is asked for at every scrape rather than counted along the way."""
+    metrics.gauge("engine_journal_bytes", lambda: float(parts.journal.size().bytes))
+    following = lambda: parts.pipeline.commit.next_offset  # noqa: E731
+    for consumer in parts.consumers:
+        labels = {"destination": consumer.name}
+        metrics.gauge("engine_events_pending", lambda c=consumer: float(c.pending(following())), labels)

@@ -1,0 +1,86 @@
+"""How events, verdicts and held profiles look as bytes: one msgpack call for each row, and a checksum. Pure."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+
+import msgspec
+
+from engine.model import NOTHING, Event, LedgerEntry, Profile
+
+_encoder = msgspec.msgpack.Encoder()
+_events = msgspec.msgpack.Decoder(list[Event])
+_profile = msgspec.msgpack.Decoder(Profile)
+
+
+def pack_events(events: list[Event]) -> bytes:
+    return _encoder.encode(events)
+
+
+def unpack_events(payload: bytes) -> list[Event]:
+    """Raises msgspec.DecodeError for what was never packed here."""
+    return _events.decode(payload)
+
+
+def checksum(first: int, count: int, source: str, lane: int, accepted_at: float, payload: bytes) -> int:
+    """CRC-32 over all of a row, so that a flipped bit anywhere is seen."""
+    head = _encoder.encode((first, count, source, lane, accepted_at))
+    return zlib.crc32(payload, zlib.crc32(head))
+
+
+def erase_events(payload: bytes, keys: Collection[bytes]) -> bytes | None:
+    """The payload with every event of these keys emptied: its offset stays taken, its content is gone. None when it
+    holds none of them."""
+    events = unpack_events(payload)
+    if not any(event.key in keys and event.content != b"{}" for event in events):
+        return None
+    return pack_events([Event(event.key, b"{}", kind=event.kind) if event.key in keys else event for event in events])
+
+
+class VerdictRow(msgspec.Struct, array_like=True):
+    """One settled transition: last outcomes, and (key, offset) pairs that are accounted for without one (held)."""
+
+    entries: list[LedgerEntry]
+    accounted: list[tuple[bytes, int]]
+
+    def through(self) -> int:
+        """The highest offset this row accounts for."""
+        offsets = [entry.settled_through for entry in self.entries]
+        return max(max(offsets, default=NOTHING), max((offset for _, offset in self.accounted), default=NOTHING))
+
+
+_rows = msgspec.msgpack.Decoder(VerdictRow)
+
+
+def pack_verdicts(row: VerdictRow) -> bytes:
+    return _encoder.encode(row)
+
+
+def unpack_verdicts(packed: bytes) -> VerdictRow:
+    return _rows.decode(packed)
+
+
+def pack_profile(profile: Profile) -> bytes:
+    assert profile.receipts is None, "nobody's receipt is ever stored"
+    return _encoder.encode(profile)
+
+
+def unpack_profile(packed: bytes) -> Profile:
+    return _profile.decode(packed)
+
+
+def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
+    """The later verdict replaces the earlier one; offsets only grow, an attendee id is kept until there is another."""
+    if known is None:
+        return entry
+    return LedgerEntry(
+        entry.key,
+        entry.outcome,
+        entry.reason,
+        max(known.settled_through, entry.settled_through),
+        max(known.confirmed_through, entry.confirmed_through),
+        entry.digest,
+        entry.at,
+        entry.attendee_id or known.attendee_id,
+    )
