@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from string import Formatter
@@ -400,6 +401,7 @@ def _check(config: Config, reader: Reader) -> None:
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
     for index, key in enumerate(config.ingress.keys):
         _check_key(key, f"ingress.keys[{index}]", config, reader)
+    _check_keys_differ(config.ingress.keys, reader)
     for index, account in enumerate(config.accounts):
         _check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
@@ -447,6 +449,16 @@ def _check_key(key: IngressKeyConfig, path: str, config: Config, reader: Reader)
     _check_secret(key, path, KEY_SECRET, key.secret_sha256, reader)
 
 
+def _check_keys_differ(keys: tuple[IngressKeyConfig, ...], reader: Reader) -> None:
+    seen: dict[bytes, int] = {}
+    for index, key in enumerate(keys):
+        with suppress(ConfigError):  # one that cannot be had has been reported
+            first = seen.setdefault(key.secret_sha256(), index)
+            if first != index:
+                hint = "make another with `rainfocus-engine keys new NAME`"
+                reader.report(f"ingress.keys[{index}]", f"has the same secret as the key {keys[first].name!r}; {hint}")
+
+
 def _check_secret(table: Table, path: str, places: tuple[str, ...], read: Callable[[], object], reader: Reader) -> None:
     try:
         read()
@@ -458,7 +470,7 @@ def _check_secret(table: Table, path: str, places: tuple[str, ...], read: Callab
 def _check_reference(name: str, key: str, kind: str, tables: tuple[Any, ...], reader: Reader) -> None:
     names = [it.name for it in tables]
     if name and name not in names:
-        advice = did_you_mean(name, names) or f"there are {', '.join(names)}"
+        advice = did_you_mean(name, names) or f"there are {', '.join(dict.fromkeys(names))}"
         about = [f"{kind}[{index}].name" for index in range(len(tables))]
         reader.report(key, f"there is no [[{kind}]] named {name!r}; {advice}", about)
 
@@ -582,7 +594,5 @@ def _check_sent_names(destination: DestinationConfig, key: str, leaving: Iterabl
         if target in sent:
             what = f"{sent[target]} and {name} would both leave as {target!r}; give each a name of its own"
             place = f"{key}.rename.{name}" if name in destination.rename else f"{key}.rename"
-            reader.report(
-                place, what, [f"{key}.{it}" for it in ("fields", "exits", "event_param", "event_in", "state_policy")]
-            )
+            reader.report(place, what, [f"{key}.{it}" for it in ("fields", "event_param", "event_in", "state_policy")])
         sent.setdefault(target, name)

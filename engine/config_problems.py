@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import enum
+import functools
 import ipaddress
 import math
 import os
@@ -22,9 +23,14 @@ from engine.errors import ConfigError
 T = TypeVar("T", bound=msgspec.Struct)
 UNFIT = object()
 LONGEST_STATEMENT_LINES = 200
+WORDS = {
+    **{"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"},
+    **{"array": "a list", "object": "a table"},
+}
 ENVIRONMENT_NAME = re.compile(r"[A-Z_][A-Z0-9_]*\Z")
 
 
+@functools.cache
 def keys_of(struct: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
     """TOML key -> field; fields in `struct.not_keys` are the program's own."""
     hidden = getattr(struct, "not_keys", ())
@@ -112,7 +118,12 @@ class Reader:
         return tuple(self.table(struct, it, f"{key}[{index}]") for index, it in enumerate(raw))
 
     def _plain(self, field: msgspec.structs.FieldInfo, raw: object, key: str) -> object:
-        hint = f"the default is {_shown(default_of(field))}"
+        default = default_of(field)
+        hint = (
+            f"the default is {_shown(default)}"
+            if default not in ("", {})
+            else "docs/configuration.md says what belongs here"
+        )
         faults = list(_faults(field.type, raw, key))
         for where, what in faults:
             self._unfit_value(where, what if what.endswith("?") else f"{what}; {hint}")
@@ -127,18 +138,21 @@ class Reader:
 
     def _advice(self, name: str, known: Iterable[str]) -> str:
         plain = name.lower().replace("-", "_")
-        if question := did_you_mean(plain, known):
+        if question := did_you_mean(plain, known, 0.7):
             return question
-        homes = [header for header, keys in all_tables(self._root) if plain in keys]
-        return f"it belongs in {homes[0]}" if len(homes) == 1 else f"the keys here are {', '.join(known)}"
+        homes = {key: header for header, keys in all_tables(self._root) for key in keys}
+        if close := difflib.get_close_matches(plain, homes, n=1, cutoff=0.8):
+            places = [header for header, keys in all_tables(self._root) if close[0] in keys]
+            return f"{close[0]!r} belongs in {' or '.join(places)}"
+        return f"the keys here are {', '.join(known)}"
 
     def _sentence(self, line: int | None, key: str, what: str) -> str:
         place = f"{self._file}:{line}" if line else self._file
         return f"{place}: {key}: {what}" + ("" if what.endswith("?") else ".")
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.55)
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.55) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
     return f"did you mean {close[0]!r}?" if close else ""
 
 
@@ -152,8 +166,9 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _kind(value: object) -> str:
-    names = {Mapping: "a table", list | tuple: "a list", bool: "a boolean", int | float: "a number", str: "a text"}
-    return next((name for types, name in names.items() if isinstance(value, types)), type(value).__name__)
+    kinds = {Mapping: "object", list | tuple: "array", bool: "bool", int: "int", float: "float", str: "str"}
+    name = next((name for types, name in kinds.items() if isinstance(value, types)), type(value).__name__)
+    return WORDS.get(name, name)
 
 
 def _shown(value: object) -> str:
@@ -200,7 +215,7 @@ def _described_fault(wanted: Any, raw: object, error: str) -> str:
     description = notes(wanted).description
     if description and isinstance(raw, str):
         return f"must be {description}"
-    plain = error.partition(" - at ")[0].replace("`", "")
+    plain = re.sub(r"`(\w+)`", lambda it: WORDS.get(it[1], it[1]), error.partition(" - at ")[0])
     return plain[0].lower() + plain[1:]
 
 
