@@ -325,8 +325,8 @@ class Control(Protocol):
     async def letters(
         self, which: LetterFilter, limit: int, /, *, after: int = 0, with_content: bool = False
     ) -> dict[str, object]:
-        """{"letters": [{"id", "destination", "key", "kind", "reason", "excerpt", "attempts", "events", "first_tried_at",
-        "at", "state", "content"?}], "next": id | None, "total": n}"""
+        """{"letters": [{"id", "destination", "key", "kind", "reason", "excerpt", "attempts", "events",
+        "first_tried_at", "at", "state", "content"?}], "next": id | None, "total": n}"""
 
     async def replay(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         """{"matched": n, "replayed": n}"""

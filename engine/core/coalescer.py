@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
+from collections.abc import Iterable
 from itertools import count
 
 from engine.core.fold import EMPTY, Merge, add_event, fold_under, stamps_of

@@ -91,7 +91,7 @@ class SqliteState:
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
-            await self._writer.run(lambda connection: connection.executescript(sql.SCHEMA) and None)
+            await self._writer.run(lambda connection: connection.executescript(sql.SCHEMA))
         await self._writer.run(self._load)
 
     def _load(self, connection: sqlite3.Connection) -> None:
@@ -114,9 +114,7 @@ class SqliteState:
         await self._reload()
 
     async def rename_consumer(self, old: str, new: str, /) -> None:
-        await self._writer.run(
-            lambda connection: connection.execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old)) and None
-        )
+        await self._execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old))
         await self._reload()
 
     async def remove_consumer(self, name: str, /) -> None:
@@ -249,26 +247,24 @@ class SqliteState:
     async def prune(self, now: float, /) -> None:
         before = now - self._ledger.retention_days * DAY_SECONDS
         for id in list(self._ids.values()):
-            while keys := await self._reader.run(
-                lambda connection, id=id: sql.outdated_keys(connection, id, before, self._ledger.max_keys, PRUNE_SLICE)
-            ):
-                rows = [(id, key) for key in keys]
-                await self._writer.run(
-                    lambda connection, rows=rows: (
-                        connection.executemany("DELETE FROM ledger WHERE consumer = ? AND key = ?", rows) and None
-                    )
-                )
+            while keys := await self._outdated(id, before):
+                marks = ", ".join("?" * len(keys))
+                await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
         letters_before = now - self._letters.retention_days * DAY_SECONDS
-        await self._writer.run(
-            lambda connection: (
-                connection.execute("DELETE FROM held WHERE kind <> 'waiting' AND at < ?", (letters_before,)) and None
-            )
+        await self._execute("DELETE FROM held WHERE kind <> 'waiting' AND at < ?", (letters_before,))
+
+    async def _outdated(self, id: int, before: float) -> list[bytes]:
+        return await self._reader.run(
+            lambda connection: sql.outdated_keys(connection, id, before, self._ledger.max_keys, PRUNE_SLICE)
         )
+
+    async def _execute(self, statement: str, values: Sequence[object]) -> None:
+        await self._writer.run(lambda connection: connection.execute(statement, values))
 
     async def scrub(self) -> None:
         """Leave no trace of deleted content: deleted rows are overwritten already, the WAL is truncated now."""
         if self._path is not None:
-            await self._writer.run(lambda connection: _truncate(connection))
+            await self._writer.run(_truncate)
 
     async def backup(self, path: Path, /) -> None:
         def copy(connection: sqlite3.Connection) -> None:
