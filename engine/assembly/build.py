@@ -12,9 +12,9 @@ import msgspec
 from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite_journal import SqliteJournal
-from engine.adapters.sqlite_state import LedgerLimits, LetterLimits, SqliteState
+from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, SqliteState
 from engine.assembly.control import EngineControl
+from engine.assembly.gauges import register_gauges
 from engine.assembly.outward import Outward, build_outward
 from engine.config import AccountConfig, Config, DestinationConfig
 from engine.core.backoff import Backoff
@@ -270,10 +270,3 @@ def engine_version() -> str:
         return "0.0.0"
 
 
-def register_gauges(metrics: Metrics, parts: Parts) -> None:
-    """What is asked for at every scrape rather than counted along the way."""
-    metrics.gauge("engine_journal_bytes", lambda: float(parts.journal.size().bytes))
-    following = lambda: parts.pipeline.commit.next_offset  # noqa: E731
-    for consumer in parts.consumers:
-        labels = {"destination": consumer.name}
-        metrics.gauge("engine_events_pending", lambda c=consumer: float(c.pending(following())), labels)

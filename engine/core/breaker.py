@@ -30,12 +30,18 @@ class Step(StrEnum):
     PROBE = "probe"
     SUCCEED = "succeed"
     FAIL = "fail"
+    LAPSE = "lapse"
 
 
 NEXT: dict[State, dict[Step, State]] = {
     State.CLOSED: {Step.TRIP: State.OPEN},
     State.OPEN: {Step.TRIP: State.OPEN, Step.PROBE: State.HALF_OPEN, Step.SUCCEED: State.CLOSED},
-    State.HALF_OPEN: {Step.TRIP: State.OPEN, Step.FAIL: State.OPEN, Step.SUCCEED: State.CLOSED},
+    State.HALF_OPEN: {
+        Step.TRIP: State.OPEN,
+        Step.FAIL: State.OPEN,
+        Step.LAPSE: State.OPEN,
+        Step.SUCCEED: State.CLOSED,
+    },
 }
 
 
@@ -87,6 +93,12 @@ class Breaker:
         enough_keys = len(self._keys) >= min(DISTINCT_KEYS, max(1, waiting_keys))
         if self.state == State.CLOSED and self._failures >= FAILURES_IN_A_ROW and enough_keys:
             self._open(Step.TRIP, reason, now)
+
+    def lapse(self, now: float) -> None:
+        """The probe told nothing (it was never sent, or its token was refused): another one may go at once."""
+        if self.state == State.HALF_OPEN:
+            self._move(Step.LAPSE)
+            self.next_probe_at = now
 
     def trip(self, reason: str, now: float) -> None:
         """No request can pass before a person acts (or so the answer says): open at once."""

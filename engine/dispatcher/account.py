@@ -119,6 +119,7 @@ class Account:
         if until > self.paused_until:
             self.paused_until = until
             self._store_pause(self.name, until)
+            self._void()
 
     def pause_seconds(self) -> float:
         """How much of the pause is left. A stored pause never exceeds an hour, whatever the clock did meanwhile."""
@@ -154,12 +155,16 @@ class Account:
 
     def may_send(self, token: str) -> bool:
         """May a granted permit still be used?"""
-        if self.paused_until and self.pause_seconds() > 0:
+        if self.breaker.state == "open" or (self.paused_until and self.pause_seconds() > 0):
             return False
         return self.tokens is None or token == self.tokens.current()
 
     async def grant_again(self) -> float:
-        """A fresh permit for a request whose own was too old: ahead of new batches. Returns when it was granted."""
+        """A fresh permit for a request whose own was too old: ahead of new batches. Returns when it was granted.
+
+        Raises PermitVoid when none can be had soon (a pause, no token, the end): whoever asks holds a lease."""
+        if self.draining or self.pause_seconds() > 0:
+            raise PermitVoid
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._again.append(future)
         self.wake()
@@ -208,7 +213,11 @@ class Account:
     async def _token(self) -> str:
         if self.tokens is None:
             return ""
-        return self.tokens.current() or await self.tokens.valid()
+        token = self.tokens.current()
+        if not token:
+            self._void()
+            token = await self.tokens.valid()
+        return token
 
     async def _room(self) -> None:
         now = self.clock.monotonic()
@@ -217,6 +226,19 @@ class Account:
             return
         await self.bucket.take()
         self.metrics.rate_wait(self.clock.monotonic() - now)
+
+    def drain(self) -> None:
+        """No new permit from now on; `idle` is set once nothing is in flight."""
+        self.draining = True
+        self._void()
+        self.wake()
+
+    def _void(self) -> None:
+        for future in self._again:
+            if not future.done():
+                future.set_exception(PermitVoid())
+                future.exception()  # read here: whoever asked may have been cancelled meanwhile
+        self._again.clear()
 
     def _serve_again(self, now: float) -> bool:
         while self._again:
@@ -228,6 +250,8 @@ class Account:
 
     def _next(self, now: float) -> Sender | None:
         if self.draining or self.in_flight >= self.window.limit or self.pause_seconds() > 0:
+            return None
+        if not self.breaker.may_send(now):
             return None
         due = {sender.name: sender for sender in self._senders if sender.due(now)}
         name = self._turns.next(due.keys()) if due else None

@@ -13,6 +13,7 @@ What a verdict does to a leased profile::
 
 from __future__ import annotations
 
+import logging
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from engine.dispatcher.account import AccountPermit
     from engine.dispatcher.consumer import Consumer
 
+logger = logging.getLogger("engine.dispatcher")
+
 SEARCH_PROFILES = 64
 """How many profiles are looked at, at most at once, for one that is not suppressed."""
 
@@ -39,9 +42,11 @@ async def run(consumer: Consumer, permit: AccountPermit) -> None:
     try:
         batch = await prepare(consumer)
         if batch is not None:
-            reply = await consumer.destination.send(batch, permit)
+            _probe(consumer)
+            reply = await _send(consumer, batch, permit)
     except PermitVoid:
         assert batch is not None
+        _lapse(consumer)
         _give_back_untried(consumer, batch.profiles)
     finally:
         consumer.account.done(permit)
@@ -49,6 +54,39 @@ async def run(consumer: Consumer, permit: AccountPermit) -> None:
         consumer.metrics.request(reply, consumer.clock.monotonic() - started)
         await _conclude(consumer, permit, batch, reply, consumer.clock.monotonic() - started)
     consumer.dirty()
+
+
+def _probe(consumer: Consumer) -> None:
+    """A request is about to leave. Raises PermitVoid where a breaker lets only one go, and that is under way."""
+    now, breakers = consumer.clock.monotonic(), (consumer.breaker, consumer.account.breaker)
+    if not all(breaker.may_send(now) for breaker in breakers):
+        raise PermitVoid
+    for breaker in breakers:
+        breaker.probing(now)
+
+
+def _lapse(consumer: Consumer) -> None:
+    now = consumer.clock.monotonic()
+    for breaker in (consumer.breaker, consumer.account.breaker):
+        breaker.lapse(now)
+
+
+async def _send(consumer: Consumer, batch: Batch, permit: AccountPermit) -> Reply:
+    """One attempt; a destination that breaks its contract is at fault, and stops nobody else."""
+    try:
+        reply = await consumer.destination.send(batch, permit)
+    except PermitVoid:
+        raise
+    except Exception as error:
+        logger.error("destination %s broke its contract in send(): %s", consumer.name, type(error).__name__)
+        return _unknown(batch, f"destination_{type(error).__name__}")
+    if len(reply.verdicts) != len(batch.profiles):
+        return _unknown(batch, "destination_miscounted")
+    return reply
+
+
+def _unknown(batch: Batch, reason: str) -> Reply:
+    return Reply([Verdict(VerdictKind.UNKNOWN, reason)] * len(batch.profiles), destination_fault=True)
 
 
 # -- before the request ---------------------------------------------------------------------------------------------
@@ -123,7 +161,9 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
     if consumer.too_old(profile) and not consumer.letters_full():
         books.bury(profile, HeldKind.EXPIRED, "max_age", "", at=now)
         return None
-    record = consumer.destination.encode(profile)
+    record = _encode(consumer, profile)
+    if record is None:
+        return None
     entry = stored.entry if stored else None
     if entry and entry.digest and profile.certain and consumer.policy.suppress:
         fresh = now - entry.at <= consumer.policy.suppress_ttl_seconds
@@ -133,18 +173,30 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
     return record
 
 
+def _encode(consumer: Consumer, profile: Profile) -> bytes | None:
+    """The record as it leaves; None when it cannot be made: then the profile is a dead letter, and nobody else is."""
+    try:
+        return consumer.destination.encode(profile)
+    except Exception as error:
+        reason = f"encoding_{type(error).__name__}"
+        consumer.books.bury(profile, HeldKind.DEAD, reason, "", at=consumer.clock.time())
+        return None
+
+
 def digest_of(consumer: Consumer, record: bytes) -> bytes:
     return blake2b(record, digest_size=16, key=consumer.destination.fingerprint[:64]).digest()
 
 
 def _trim(consumer: Consumer, batch: Batch, at_most: int) -> None:
     """Give back what was only looked at, and what no longer fits now that its record is known."""
-    size, keep = 0, 0
+    size, keep, full = 0, 0, False
     for record in batch.records[:at_most]:
-        if not consumer.batcher.fits(keep, size, len(record)):
+        full = not consumer.batcher.fits(keep, size, len(record))
+        if full:
             break
         size += len(record)
         keep += 1
+    consumer.batcher.cut(keep, full)
     _give_back_untried(consumer, batch.profiles[keep:])
     del batch.profiles[keep:], batch.records[keep:]
 
@@ -256,19 +308,17 @@ def _judge_destination(
     if VerdictKind.CONFIG in kinds:
         breaker.trip(next(v.reason for v in reply.verdicts if v.kind == VerdictKind.CONFIG), now)
     elif reply.destination_fault:
-        waiting = len(consumer.coalescer)
-        for profile in batch.profiles[:1] if len(batch.profiles) == 1 else batch.profiles:
-            breaker.failure(profile.key, now, waiting_keys=waiting)
-            break
-    elif VerdictKind.OK in kinds or VerdictKind.REJECT in kinds:
+        keys = [profile.key for profile in batch.profiles]
+        breaker.failure(keys, now, waiting_keys=len(consumer.coalescer), reason=reply.verdicts[0].reason)
+    elif kinds & {VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT}:
         consumer.uncounted.clear()
-        if breaker.state != "closed":
-            breaker.success(now)
-            consumer.coalescer.wake(float("inf"))
-        else:
-            breaker.success(now)
+        if breaker.success(now):
+            consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now
+    else:
+        breaker.lapse(now)
     if breaker.state != "closed":
         give_back_attempts(consumer)
+    account.breaker.lapse(now)
     consumer.note_still()
 
 

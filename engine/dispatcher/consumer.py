@@ -174,7 +174,7 @@ class Consumer:
             return self.breaker.next_probe_at
         wakes = self.coalescer.wakes_at()
         since = self._oldest_since(now)
-        lingers = None if since is None else self.batcher.due_at(oldest_waiting_since=since)
+        lingers = None if since is None else self.batcher.due_at(since)
         times = [at for at in (wakes, lingers) if at is not None]
         return min(times) if times else None
 
@@ -187,7 +187,6 @@ class Consumer:
             waiting=ready,
             bytes_waiting=self.coalescer.content_bytes,
             oldest_waiting_since=self._oldest_since(now),
-            draining=False,
         )
 
     def _oldest_since(self, now: float) -> float | None:
@@ -204,7 +203,7 @@ class Consumer:
         coalescer, batcher = self.coalescer, self.batcher
         size = 0
         while len(taken) < limit:
-            lane = self.lanes.next({lane for lane in Lane if coalescer.ready_in(lane)})
+            lane = self.lanes.next(coalescer.ready_in)
             head = coalescer.head(lane) if lane is not None else None
             if head is None or not batcher.fits(len(taken), size, len(head.content)):
                 break

@@ -80,8 +80,7 @@ class Pipeline:
         True when nothing was under way any more."""
         self.refuse()
         for account in self.accounts:
-            account.draining = True
-            account.wake()
+            account.drain()
         with anyio.move_on_after(timeout_seconds) as scope:
             await self.commit.flushed()
             for account in self.accounts:

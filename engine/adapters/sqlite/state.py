@@ -9,7 +9,6 @@ recovery needs it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from engine.adapters.sqlite import state_sql as sql
+from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
 from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
 from engine.errors import StorageFailed
@@ -64,14 +64,13 @@ class SqliteState:
         connect: Connect = sqlite3.connect,
     ) -> None:
         self._path, self._ledger, self._letters, self._connect = path, ledger, letters, connect
-        uri = path.as_uri() if path is not None else f"file:state-{secrets.token_hex(8)}?mode=memory&cache=shared"
-
-        def opened(target: str, **options: object) -> sqlite3.Connection:
-            return connect(target, uri=True, **options)
-
-        self._writer = SqliteWorker(uri, pragmas=PRAGMAS, idle=self._background, connect=opened)
-        # A shared cache in memory locks whole tables: there one thread does it all.
-        self._reader = self._writer if path is None else SqliteWorker(uri, pragmas=READER_PRAGMAS, connect=opened)
+        self._writer: SqliteWorker | InlineWorker
+        self._reader: SqliteWorker | InlineWorker
+        if path is None:
+            self._writer = self._reader = InlineWorker(self._background)
+        else:
+            self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
+            self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
         self._ids: dict[str, int] = {}
         self._unfolded: dict[int, dict[bytes, tuple[LedgerEntry, int]]] = {}
         self._rows: deque[tuple[int, int, list[bytes]]] = deque()  # (row, consumer, keys), oldest first

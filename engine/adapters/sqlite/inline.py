@@ -1,0 +1,37 @@
+"""A connection in memory that is used where it is asked: no thread, so that it also runs on virtual time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+class InlineWorker:
+    """Has the methods of `SqliteWorker`. Its work is small and never waits for a disk."""
+
+    def __init__(self, idle: Callable[[sqlite3.Connection], bool]) -> None:
+        self._idle = idle
+        self._connection: sqlite3.Connection | None = None
+
+    def start(self) -> None:
+        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        await anyio.lowlevel.checkpoint()
+        assert self._connection is not None, "used before start or after close"
+        return function(self._connection)
+
+    def nudge(self) -> None:
+        """There is background work: do all of it."""
+        while self._connection is not None and self._idle(self._connection):
+            continue
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
