@@ -100,7 +100,7 @@ class Metrics:
         self._accounts: dict[str, AccountMetrics] = {}
         self._gauges: dict[str, tuple[str, list[tuple[Labels, Callable[[], float]]]]] = {}
         self._registry = CollectorRegistry()
-        self._registry.register(self)  # type: ignore[arg-type]
+        self._registry.register(self)
 
     def destination(self, name: str) -> DestinationMetrics:
         return self._destinations.setdefault(name, DestinationMetrics())

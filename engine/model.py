@@ -41,6 +41,7 @@ class Trait(IntFlag):
     NONE = 0
     EMAIL = 1  # holds a plain address
     FOREIGN_STATE = 2  # holds a `state` outside US and CA, so `state_policy` has to be applied
+    ERASED = 4  # was emptied in the journal: its key was forgotten at a later offset
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -6,7 +6,7 @@ event loop; an implementation that blocks does so in a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +71,11 @@ class Journal(Protocol):
 
     async def probe(self) -> None:
         """Would an append find space now? Raises NoSpace with the reason if not."""
+
+    async def erase(self, below: Mapping[bytes, int], /) -> int:
+        """Empty every event of each key below its offset, for good: overwritten on disk, gone from the WAL, marked with
+        `Trait.ERASED`. Offsets stay taken. Beside running appends; returns how many appends were rewritten.
+        Raises NoSpace (try again later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
         """Write a consistent copy to `path`, beside running appends."""
@@ -189,6 +194,9 @@ class State(Protocol):
 
     async def prune(self, now: float, /) -> None:
         """Enforce the retention limits (ledger days and keys, dead letter days), in slices. `now`: epoch seconds."""
+
+    async def scrub(self) -> None:
+        """Leave no trace on disk of what was deleted before (forgets). Raises NoSpace (later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
         """Write a consistent copy to `path`, beside running transactions."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import anyio
 
+from engine.core.codec import erase_events
 from engine.errors import NoSpace, StorageFailed
 from engine.model import Append
 from engine.ports import JournalSize, JournalTail
@@ -92,9 +93,14 @@ class MemoryJournal:
     async def probe(self) -> None:
         self._check(0)
 
-    async def erase(self, keys: Sequence[bytes], below: int, /) -> int:
-        """See `SqliteJournal.erase`."""
-        return 0
+    async def erase(self, below: Mapping[bytes, int], /) -> int:
+        rewritten = 0
+        for append in self._appends:
+            erased = erase_events(append.events, append.first, below)
+            if erased is not None:
+                append.events = erased
+                rewritten += 1
+        return rewritten
 
     async def backup(self, path: Path, /) -> None:
         raise NoSpace("no-file", "a journal in memory has no file to copy")

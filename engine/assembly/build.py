@@ -125,8 +125,8 @@ async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[
     behind = [one.name for one in stored if one.watermark > tail.next]
     if behind:
         raise DataDirectoryError(
-            f"state.db knows of offsets that journal.db does not have (destination {behind[0]!r}): the two files are not "
-            "of one backup. Restore both together"
+            f"state.db knows of offsets that journal.db does not have (destination {behind[0]!r}): the two files are "
+            "not of one backup. Restore both together"
         )
     plan = reconcile(stored, wanted, tail.first, tail.next)
     if plan.orphans:
@@ -137,7 +137,7 @@ async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[
 
 
 class _Builder:
-    """Accounts and consumers, one after the other; the settler comes last and is reached through `dirty` and `pause`."""
+    """Accounts and consumers, one after the other; the settler comes last: it is reached through two attributes."""
 
     def __init__(
         self,
@@ -268,5 +268,3 @@ def engine_version() -> str:
         return version("rainfocus-engine")
     except PackageNotFoundError:
         return "0.0.0"
-
-

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from engine.assembly.audit import audit_running
@@ -199,7 +200,7 @@ class EngineControl:
     async def backup(self, directory: Path, /) -> dict[str, object]:
         """No settling meanwhile, and the journal last: whatever the state copy counts as pending is in the journal
         copy, and the journal copy goes further than any offset the state copy knows."""
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await anyio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         async with self._parts.pipeline.settler.lock:
             await self._parts.state.backup(directory / "state.db")
             await self._parts.journal.backup(directory / "journal.db")

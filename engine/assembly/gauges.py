@@ -26,9 +26,7 @@ def register_gauges(metrics: Metrics, parts: Parts) -> None:
         _of_account(metrics, account)
 
 
-def _of_consumer(
-    metrics: Metrics, consumer: Consumer, following: Callable[[], int], now: Callable[[], float]
-) -> None:
+def _of_consumer(metrics: Metrics, consumer: Consumer, following: Callable[[], int], now: Callable[[], float]) -> None:
     def gauge(name: str, help: str, read: Callable[[], float]) -> None:
         metrics.gauge(name, help, read, {"destination": consumer.name})
 
@@ -54,5 +52,7 @@ def _of_account(metrics: Metrics, account: Account) -> None:
 
     gauge("engine_concurrency_limit", "Requests that may be in flight now.", lambda: float(account.window.limit))
     gauge("engine_requests_in_flight", "Requests in flight.", lambda: float(account.in_flight))
-    gauge("engine_account_breaker_state", "0 closed, 1 half open, 2 open.", lambda: BREAKER_STATES[account.breaker.state])
+    gauge(
+        "engine_account_breaker_state", "0 closed, 1 half open, 2 open.", lambda: BREAKER_STATES[account.breaker.state]
+    )
     gauge("engine_pause_seconds", "What is left of a Retry-After pause.", account.pause_seconds)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 
 from engine.core.fold import EMPTY, Merge, add_event, fold_under, stamps_of
@@ -191,9 +191,13 @@ class Coalescer:
         """The lease of this key must end for good: a forget came while it was out."""
         return key in self._forgetting
 
-    def next_marker(self) -> Profile | None:
-        """A forget that is due: nothing of its key is under way."""
-        return self._due_markers.popleft() if self._due_markers else None
+    def next_marker(self, is_erased: Callable[[bytes, int], bool] = lambda key, offset: True) -> Profile | None:
+        """A forget that is due: nothing of its key is under way, and the journal holds nothing of it any more."""
+        for place, marker in enumerate(self._due_markers):
+            if is_erased(marker.key, marker.last):
+                del self._due_markers[place]
+                return marker
+        return None
 
     # -- hand-over ------------------------------------------------------------------------------------------------
 

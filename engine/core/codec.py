@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import msgspec
 
-from engine.model import NOTHING, Event, LedgerEntry, Profile
+from engine.model import NOTHING, Event, LedgerEntry, Profile, Trait
 
 _encoder = msgspec.msgpack.Encoder()
 _events = msgspec.msgpack.Decoder(list[Event])
@@ -29,13 +29,19 @@ def checksum(first: int, count: int, source: str, lane: int, accepted_at: float,
     return zlib.crc32(payload, zlib.crc32(head))
 
 
-def erase_events(payload: bytes, keys: Collection[bytes]) -> bytes | None:
-    """The payload with every event of these keys emptied: its offset stays taken, its content is gone. None when it
-    holds none of them."""
-    events = unpack_events(payload)
-    if not any(event.key in keys and event.content != b"{}" for event in events):
-        return None
-    return pack_events([Event(event.key, b"{}", kind=event.kind) if event.key in keys else event for event in events])
+def erase_events(events: list[Event], first: int, below: Mapping[bytes, int]) -> list[Event] | None:
+    """The events of an append that begins at `first`, those of each key below its offset emptied: the offset stays
+    taken, the content is gone. None when there is nothing to empty."""
+    erased = [
+        _emptied(event) if event.content != b"{}" and below.get(event.key, NOTHING) > offset else event
+        for offset, event in enumerate(events, first)
+    ]
+    return erased if any(one is not other for one, other in zip(erased, events, strict=True)) else None
+
+
+def _emptied(event: Event) -> Event:
+    """Still of its kind, so that it is counted as it was accepted; a replay keeps its destination."""
+    return Event(event.key, b"{}", Trait.ERASED, kind=event.kind, destination=event.destination, through=event.through)
 
 
 class VerdictRow(msgspec.Struct, array_like=True):

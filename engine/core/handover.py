@@ -25,7 +25,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 def exclusion(profile: Profile, policy: Policy) -> str:
     """Why this profile must not be sent, as a stable reason; "" when it may go."""
     if not profile.traits & Trait.EMAIL:
-        return "no_email"
+        return "forgotten" if profile.traits & Trait.ERASED else "no_email"
     if policy.refuse_synthetic and SYNTHETIC in profile.content:
         return "synthetic"
     relevant = _relevant(profile.audiences, policy)

@@ -57,6 +57,7 @@ def orphan_problem(state: ConsumerState, following: int) -> str:
     backlog = max(0, following - state.watermark)
     return (
         f"destination {state.name!r} is in the data directory (with up to {backlog} undelivered events) but not in the "
-        f"configuration: put it back, run 'rainfocus-engine destinations remove {state.name}' to expire its backlog, or "
+        f"configuration: put it back, run 'rainfocus-engine destinations remove {state.name}' to expire its backlog, "
+        "or "
         f"'rainfocus-engine destinations rename {state.name} NEW' to move it"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -47,6 +48,22 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 1_073_741_824
 
 
+class Eraser(Protocol):
+    """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
+
+    def want(self, key: bytes, below: int, /) -> None: ...
+
+    def is_erased(self, key: bytes, below: int, /) -> bool: ...
+
+
+class _NothingToErase:
+    def want(self, key: bytes, below: int, /) -> None:
+        """There is no journal to erase from."""
+
+    def is_erased(self, key: bytes, below: int, /) -> bool:
+        return True
+
+
 class Consumer:
     """See the module's docstring. `letters_full` tells whether one more dead letter would be too many."""
 
@@ -74,6 +91,7 @@ class Consumer:
         self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
+        self.eraser: Eraser = _NothingToErase()
         self.books = Books(state, metrics)
         self.coalescer = Coalescer(merge)
         self.lanes = LaneChooser()
@@ -137,6 +155,7 @@ class Consumer:
                     self._forget(event.key, offset, at)
 
     def _forget(self, key: bytes, offset: int, at: float) -> None:
+        self.eraser.want(key, offset)
         waiting = self.coalescer.forget(key, offset, at)
         if waiting is not None:
             self.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=self.clock.time())
@@ -307,7 +326,7 @@ class Consumer:
 
     async def erase_forgotten(self) -> None:
         """Carry out the forgets that are due: what is stored of their keys goes with the next transaction."""
-        while (marker := self.coalescer.next_marker()) is not None:
+        while (marker := self.coalescer.next_marker(self.eraser.is_erased)) is not None:
             known = self.books.overlay([marker.key], await self.store.keys(self.name, [marker.key]))
             held = known[marker.key].held if marker.key in known else None
             if held is not None and held.profile.last <= marker.held_through:

@@ -17,6 +17,7 @@ from engine.errors import Stopped
 from engine.metrics import Metrics
 from engine.model import Append
 from engine.pipeline.commit import CommitStage
+from engine.pipeline.eraser import Eraser
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
 from engine.ports import Clock, Journal, State
@@ -46,6 +47,9 @@ class Pipeline:
         self.settler = Settler(
             state, journal, consumers, clock=clock, drain=self.drain_rate, settled=self._after_settling
         )
+        self.eraser = Eraser(journal, self.settler.dirty)
+        for consumer in consumers:
+            consumer.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
         self._names = [consumer.name for consumer in consumers]
 
@@ -63,6 +67,7 @@ class Pipeline:
         await self.settler.settle()
         tasks.start_soon(self.commit.run)
         tasks.start_soon(self.settler.run)
+        tasks.start_soon(self.eraser.run)
         tasks.start_soon(self._prune)
         for reader in self.readers:
             tasks.start_soon(reader.run, self._journal_next)

@@ -75,6 +75,8 @@ class Settler:
             changed = [transition for transition, _ in taken if _says_something(transition)]
             if changed or pauses:
                 await self._write(changed, pauses)
+            if any(transition.forget for transition in changed):
+                await self._scrub()
             for consumer, (transition, notices) in zip(self._consumers, taken, strict=True):
                 self._apply(consumer, transition, notices)
             self._release()
@@ -95,6 +97,15 @@ class Settler:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
                     await self._state.settle(transitions, pauses)
+            except NoSpace:
+                await anyio.sleep(NO_SPACE_SECONDS)
+            else:
+                return
+
+    async def _scrub(self) -> None:
+        while True:
+            try:
+                await self._state.scrub()
             except NoSpace:
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:

@@ -2,7 +2,8 @@
 
 Three connections, each in a thread of its own, so that none waits for another: the writer (commits, and reclaims space
 behind waiting commits), the reader, and the checkpointer. Automatic checkpoints are off because SQLite swallows their
-fsync errors; ours are explicit and their result is looked at. The newest row is never deleted: it knows the next offset.
+fsync errors; ours are explicit and their result is looked at. The newest row is never deleted: it tells the
+next offset.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ import msgspec
 from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
 from engine.core.codec import checksum, erase_events, pack_events, unpack_events
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
-from engine.model import Append, Lane
+from engine.model import Append, Event, Lane
 from engine.ports import JournalSize, JournalTail
 
 APPLICATION_ID = 0x52464A31  # "RFJ1"
@@ -45,6 +46,7 @@ CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=
 
 CHECKPOINT_BYTES = 16 << 20
 TRUNCATE_BYTES = 64 << 20
+ERASE_EVENTS = 2_000
 RECLAIM_ROWS = 500
 RECLAIM_SECONDS = 0.005
 FULL_AT = 0.95
@@ -109,12 +111,21 @@ class SqliteJournal:
 
         await self._writer.run(check)
 
-    async def erase(self, keys: Collection[bytes], below: int, /) -> int:
-        """Empty every event of these keys below the offset `below`, and leave no trace of it in the file: deleted
-        content is overwritten and the WAL truncated. Returns how many appends were rewritten. Offsets stay taken."""
-        erased = await self._writer.run(lambda connection: _erase(connection, frozenset(keys), below))
+    async def erase(self, below: Mapping[bytes, int], /) -> int:
+        """In slices of the reader's and the writer's time, so that a waiting commit is held up by one slice at most."""
+        position, end, rewritten = 0, max(below.values(), default=0), 0
+        while position < end:
+            appends = await self.read(position, ERASE_EVENTS)
+            if not appends:
+                break
+            position = appends[-1].first + len(appends[-1].events)
+            changed = [(append, erase_events(append.events, append.first, below)) for append in appends]
+            rows = [(append, events) for append, events in changed if events is not None]
+            if rows:
+                await self._writer.run(lambda connection, rows=rows: _rewrite(connection, rows))  # type: ignore[misc]
+            rewritten += len(rows)
         await self._checkpointer.run(_truncate)
-        return erased
+        return rewritten
 
     async def backup(self, path: Path, /) -> None:
         def copy(connection: sqlite3.Connection) -> None:
@@ -264,19 +275,16 @@ def _read(connection: sqlite3.Connection, start: int, events: int) -> list[Appen
     return found
 
 
-def _erase(connection: sqlite3.Connection, keys: frozenset[bytes], below: int) -> int:
+def _rewrite(connection: sqlite3.Connection, rows: Sequence[tuple[Append, list[Event]]]) -> None:
+    """Put the emptied events where the append is stored; one that was released meanwhile is gone anyway."""
     connection.execute("PRAGMA secure_delete=ON")
-    erased = 0
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM append WHERE first < ? ORDER BY first", (below,)).fetchall()
     connection.execute("BEGIN IMMEDIATE")
-    for first, count, source, lane, at, _, payload in rows:
-        if first + count > below:
+    for append, events in rows:
+        stored = connection.execute("SELECT count FROM append WHERE first = ?", (append.first,)).fetchone()
+        if stored is None or stored[0] != len(events):
             continue
-        cleaned = erase_events(payload, keys)
-        if cleaned is not None:
-            crc = checksum(first, count, source, lane, at, cleaned)
-            connection.execute("UPDATE append SET payload = ?, crc = ? WHERE first = ?", (cleaned, crc, first))
-            erased += 1
+        payload = pack_events(events)
+        crc = checksum(append.first, len(events), append.source, int(append.lane), append.accepted_at, payload)
+        connection.execute("UPDATE append SET payload = ?, crc = ? WHERE first = ?", (payload, crc, append.first))
     connection.execute("COMMIT")
     connection.execute("PRAGMA secure_delete=FAST")
-    return erased

@@ -20,7 +20,7 @@ from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
 from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
-from engine.errors import StorageFailed
+from engine.errors import NoSpace
 from engine.model import NOTHING, Held, HeldKind, Lane, LedgerEntry, Profile
 from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
 
@@ -59,11 +59,12 @@ class SqliteState:
         self,
         path: Path | None,
         *,
-        ledger: LedgerLimits = LedgerLimits(),
-        letters: LetterLimits = LetterLimits(),
+        ledger: LedgerLimits | None = None,
+        letters: LetterLimits | None = None,
         connect: Connect = sqlite3.connect,
     ) -> None:
-        self._path, self._ledger, self._letters, self._connect = path, ledger, letters, connect
+        self._path, self._connect = path, connect
+        self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
         self._writer: SqliteWorker | InlineWorker
         self._reader: SqliteWorker | InlineWorker
         if path is None:
@@ -284,4 +285,4 @@ _EMPTY = pack_profile(Profile(b"", b"{}", 0, Lane.LIVE, NOTHING, NOTHING, NOTHIN
 def _truncate(connection: sqlite3.Connection) -> None:
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
-        raise StorageFailed("the WAL of the state file could not be truncated")
+        raise NoSpace("busy", "the WAL of the state file could not be truncated: it is being read")

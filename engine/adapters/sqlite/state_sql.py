@@ -139,7 +139,8 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
     for letter, state in transition.letters:
         connection.execute("UPDATE held SET state = ? WHERE id = ? AND state <> 'purged'", (str(state), letter))
     connection.executemany(
-        "INSERT INTO count VALUES (?, ?, ?) ON CONFLICT (consumer, name) DO UPDATE SET events = events + excluded.events",
+        "INSERT INTO count VALUES (?, ?, ?) "
+        "ON CONFLICT (consumer, name) DO UPDATE SET events = events + excluded.events",
         [(id, name, events) for name, events in transition.counts.items()],
     )
     for column in ("watermark", "read_to", "not_addressed", "clean", "paused"):
