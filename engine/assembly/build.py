@@ -60,12 +60,13 @@ async def open_parts(
     stack: AsyncExitStack,
     own_destinations: Mapping[str, Destination],
     own_journal: Journal | None,
+    own_state: State | None,
     clock: Clock,
     random: random_module.Random,
     metrics: Metrics,
 ) -> Parts:
     """Raises ConfigError, DataDirectoryError, StorageFailed, NoSpace."""
-    journal, state = build_storage(config, stack, own_journal)
+    journal, state = build_storage(config, stack, own_journal, own_state)
     stack.push_async_callback(journal.close)
     tail = await journal.open()
     stack.push_async_callback(state.close)
@@ -100,7 +101,9 @@ async def open_parts(
     return parts
 
 
-def build_storage(config: Config, stack: AsyncExitStack, own_journal: Journal | None = None) -> tuple[Journal, State]:
+def build_storage(
+    config: Config, stack: AsyncExitStack, own_journal: Journal | None = None, own_state: State | None = None
+) -> tuple[Journal, State]:
     """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
     if config.journal.kind == "kafka":
         raise ConfigError(["journal.kind: 'kafka' is not available in this version: use \"sqlite\""])
@@ -110,12 +113,12 @@ def build_storage(config: Config, stack: AsyncExitStack, own_journal: Journal | 
     letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
     if own_journal is not None or config.journal.kind == "memory":
         journal = own_journal or MemoryJournal(max_bytes=config.journal.max_bytes)
-        return journal, SqliteState(None, ledger=ledger, letters=letters)
+        return journal, own_state or SqliteState(None, ledger=ledger, letters=letters)
     directory = stack.enter_context(owned(config.data_dir))
     journal = SqliteJournal(
         directory / "journal.db", max_bytes=config.journal.max_bytes, min_free_bytes=config.journal.min_free_bytes
     )
-    return journal, SqliteState(directory / "state.db", ledger=ledger, letters=letters)
+    return journal, own_state or SqliteState(directory / "state.db", ledger=ledger, letters=letters)
 
 
 async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[str, ConsumerState], list[str]]:

@@ -21,7 +21,7 @@ from engine.config import Config
 from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
-from engine.ports import Clock, Destination, Intake, Journal
+from engine.ports import Clock, Destination, Intake, Journal, State
 from engine.profiles.identity import key_of, normalise_email
 
 
@@ -38,7 +38,8 @@ class Engine:
     finish (at most `drain_timeout_seconds`), the backlog stays in the journal. Enter and exit may come from different
     tasks. A failure of the engine never cancels its host: `stopped()` raises it, `submit` raises Stopped from it.
 
-    `destinations` (name -> Destination), `journal`, `clock` and `random` take own implementations of the ports.
+    `destinations` (name -> Destination), `journal`, `state`, `clock` and `random` take own implementations of the ports;
+    a journal of one's own comes with a state in memory unless one is given.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Engine:
         *,
         destinations: Mapping[str, Destination] | None = None,
         journal: Journal | None = None,
+        state: State | None = None,
         clock: Clock | None = None,
         random: random_module.Random | None = None,
     ) -> None:
         self.config = config
-        self._destinations, self._journal = dict(destinations or {}), journal
+        self._destinations, self._journal, self._state = dict(destinations or {}), journal, state
         self._clock, self._random = clock or SystemClock(), random or random_module.Random()
         unknown = sorted(self._destinations.keys() - {destination.name for destination in config.destinations})
         if unknown:
@@ -96,6 +98,11 @@ class Engine:
         if not self._task.cancelled():
             self._task.exception()
 
+    async def kill(self) -> None:
+        """Stop at once, without draining: what is on disk stays, attempts under way are cut off."""
+        if self._task is not None:
+            await self._cancel()
+
     async def _cancel(self) -> None:
         assert self._task is not None
         self._task.cancel()
@@ -129,6 +136,7 @@ class Engine:
                     stack,
                     self._destinations,
                     self._journal,
+                    self._state,
                     self._clock,
                     self._random,
                     self.metrics_registry,

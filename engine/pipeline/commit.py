@@ -133,6 +133,11 @@ class CommitStage:
                 _fail(submission, stopped)
             self.close(stopped)
             raise
+        except BaseException:
+            # Cut off in mid-commit: it may be durable, so nobody may hear that it is or that it is not.
+            for submission in submissions:
+                _fail(submission, Stopped("the engine was stopped in the middle of a commit"))
+            raise
         self._metrics.journal_fsync_seconds.observe(self._clock.monotonic() - started)
         self._hand_over_all(submissions, first)
 

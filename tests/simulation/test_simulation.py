@@ -1,0 +1,45 @@
+"""Seeds × faults × crashes on virtual time. A failing seed: SIMULATION_SEEDS=17 python -m pytest tests/simulation"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from world import World
+
+from engine.testing.clock import run_virtual
+
+SEEDS = [int(seed) for seed in os.environ.get("SIMULATION_SEEDS", "").split(",") if seed] or list(
+    range(int(os.environ.get("SIMULATION_COUNT", "60")))
+)
+
+
+async def one_life_after_the_other(seed: int) -> World:
+    world = World(seed)
+    people = world.random.choice([3, 20, 300])
+    for _ in range(world.random.randint(1, 5)):
+        await world.live(world.random.uniform(0.1, 6.0), world.random.randint(5, 60), people)
+    engine = await world.finish()
+    report = await engine.control.audit()
+    assert report["ok"], report
+    await engine.__aexit__()
+    return world
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_whatever_fails_every_store_ends_in_the_fold_and_never_goes_back(seed: int) -> None:
+    world = run_virtual(one_life_after_the_other, seed)
+    assert world.acknowledged <= sum(len(append.events) for append in world.disk.history)
+    for store in world.stores.values():
+        assert store.regressions == []
+        assert store.stored == world.fold()
+
+
+def test_the_simulation_is_not_vacuous() -> None:
+    worlds = [run_virtual(one_life_after_the_other, seed) for seed in range(8)]
+    seen = sum((world.seen for world in worlds), worlds[0].seen.__class__())
+    for world in worlds:
+        for store in world.stores.values():
+            seen += store.seen
+    for what in ("killed", "refused", "lost on the way", "reply lost", "pause", "cut off", "ok"):
+        assert seen[what] > 3, f"{what} was never met: {seen}"

@@ -1,0 +1,200 @@
+"""A world for one engine: a disk and attendee stores that outlive it, an oracle that is never killed, and faults.
+
+Everything runs on virtual time from one seed, so that a failing seed replays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+
+from engine.adapters.memory_journal import MemoryJournal
+from engine.adapters.sqlite import SqliteState
+from engine.assembly import Engine
+from engine.config import Config
+from engine.errors import EngineError
+from engine.model import Append, Batch, Kind, Reply, Verdict, VerdictKind
+from engine.ports import Permit
+from engine.testing.clock import VirtualClock
+from engine.testing.destination import FakeDestination
+
+HOLD_SECONDS = 2.0
+CONFIG = {
+    "journal": {"kind": "memory"},
+    "buffer": {"max_profiles": 400},
+    "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 10, "max_concurrency": 8}}],
+    "destination": [
+        {
+            "name": name,
+            "retry": {"base_ms": 50, "cap_ms": 2_000, "unknown_hold_seconds": HOLD_SECONDS, "max_attempts": 1_000},
+        }
+        for name in ("plain", "listing")
+    ],
+}
+
+
+class Disk(MemoryJournal):
+    """Remembers everything that was ever made durable, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(commit_seconds=0.002)
+        self.history: list[Append] = []
+
+    async def append(self, appends: Sequence[Append], /) -> int:
+        first = await super().append(appends)
+        self.history += appends
+        return first
+
+
+class StateFile(SqliteState):
+    """Outlives the engine that uses it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._opened = False
+
+    async def open(self) -> None:
+        if not self._opened:
+            self._opened = True
+            await super().open()
+
+    async def close(self) -> None:
+        """The disk stays where it is."""
+
+
+class AttendeeStore(FakeDestination):
+    """An attendee store that fails as real ones do. `version` (a field of every record) must never go back."""
+
+    def __init__(self, random: random.Random, *, profiles_per_request: int = 1) -> None:
+        super().__init__(profiles_per_request=profiles_per_request)
+        self._random = random
+        self.faulty = True
+        self.rejects = False
+        self.regressions: list[tuple[str, int, int]] = []
+        self.seen: Counter[str] = Counter()
+
+    async def send(self, batch: Batch, permit: Permit, /) -> Reply:
+        await permit.use()
+        choice = self._random.random() if self.faulty else 1.0
+        await self._travel(batch, lands=choice >= 0.25)
+        if choice < 0.10:
+            self.seen["refused"] += 1
+            return self._answer(batch, VerdictKind.RETRY, "http_503")
+        if choice < 0.25:
+            self.seen["lost on the way"] += 1
+            return self._answer(batch, VerdictKind.UNKNOWN, "reset")
+        if choice < 0.35:
+            self.seen["reply lost"] += 1
+            return self._answer(batch, VerdictKind.UNKNOWN, "timeout")
+        if choice < 0.37:
+            self.seen["pause"] += 1
+            reply = self._answer(batch, VerdictKind.RETRY, "http_429")
+            return msgspec.structs.replace(reply, retry_after_seconds=1.5, throttled=True)
+        self.seen["ok"] += 1
+        return self._answer(batch, VerdictKind.OK, "")
+
+    async def _travel(self, batch: Batch, *, lands: bool) -> None:
+        """A request that is cut off on its way may still arrive, but not later than the hold allows."""
+        on_the_way = self._random.uniform(0.0, 0.05)
+        try:
+            await anyio.sleep(on_the_way)
+        except asyncio.CancelledError:
+            self.seen["cut off"] += 1
+            if self._random.random() < 0.5:
+                delay = self._random.uniform(0.0, HOLD_SECONDS * 0.9)
+                asyncio.get_running_loop().call_later(delay, self._land, batch)
+            raise
+        if lands:
+            self._land(batch)
+
+    def _land(self, batch: Batch) -> None:
+        for record in batch.records:
+            fields = msgspec.json.decode(record)
+            known = self.stored.get(fields["email"], {}).get("version", "-1")
+            if int(fields["version"]) < int(known):
+                self.regressions.append((fields["email"], int(known), int(fields["version"])))
+            self._store(record)
+
+    def _answer(self, batch: Batch, kind: VerdictKind, reason: str) -> Reply:
+        fault = kind in (VerdictKind.RETRY, VerdictKind.UNKNOWN)
+        return Reply([Verdict(kind, reason)] * len(batch.profiles), status=200, destination_fault=fault)
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.config = Config.from_dict(CONFIG)
+        self.disk, self.state = Disk(), StateFile()
+        self.stores = {
+            "plain": AttendeeStore(random.Random(seed + 1)),
+            "listing": AttendeeStore(random.Random(seed + 2), profiles_per_request=50),
+        }
+        self.version = 0
+        self.acknowledged = 0
+        self.seen: Counter[str] = Counter()
+
+    def engine(self) -> Engine:
+        return Engine(
+            self.config,
+            destinations=self.stores,
+            journal=self.disk,
+            state=self.state,
+            clock=VirtualClock(),
+            random=random.Random(self.random.random()),
+        )
+
+    def events(self, count: int, people: int) -> list[dict[str, str]]:
+        made = []
+        for _ in range(count):
+            self.version += 1
+            event = {"email": f"p{self.random.randrange(people)}@example.com", "version": str(self.version)}
+            event[self.random.choice(["city", "zip", "phone", "jobtitle"])] = str(self.version)
+            made.append(event)
+        return made
+
+    async def produce(self, engine: Engine, requests: int, people: int) -> None:
+        for _ in range(requests):
+            await anyio.sleep(self.random.expovariate(50.0))
+            events = self.events(self.random.randint(1, 30), people)
+            try:
+                receipt = await engine.submit(events)
+            except EngineError:
+                self.seen["refused"] += 1
+                continue
+            self.acknowledged += receipt.accepted
+
+    async def live(self, seconds: float, requests: int, people: int) -> None:
+        """One process: works for a while, and is killed."""
+        engine = self.engine()
+        await engine.__aenter__()
+        async with anyio.create_task_group() as producers:
+            producers.start_soon(self.produce, engine, requests, people)
+            await anyio.sleep(seconds)
+            await engine.kill()
+            self.seen["killed"] += 1
+
+    async def finish(self) -> Engine:
+        """The last process: no faults any more, until everything has an outcome."""
+        for store in self.stores.values():
+            store.faulty = False
+        engine = self.engine()
+        await engine.__aenter__()
+        with anyio.fail_after(3_600):
+            while any(one["counts"]["pending"] for one in engine.control.destinations()):  # type: ignore[index]
+                await anyio.sleep(1.0)
+        return engine
+
+    def fold(self) -> dict[str, dict[str, object]]:
+        """What the oracle expects of every attendee store."""
+        folded: dict[str, dict[str, object]] = {}
+        for append in self.disk.history:
+            for event in append.events:
+                if event.kind == Kind.PROFILE:
+                    fields = msgspec.json.decode(event.content)
+                    folded.setdefault(fields["email"], {}).update(fields)
+        return folded
