@@ -22,8 +22,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from engine.core.fold import EMPTY, Merge, add_event, fold_under, stamps_of
-from engine.model import NOTHING, Event, Lane, Profile
+from engine.core.fold import EMPTY, Merge, add_event, fold_held, fold_under, stamps_of
+from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
 """What a waiting profile costs beside its content, measured with a million of them on CPython 3.11."""
@@ -159,33 +159,30 @@ class Coalescer:
         profile.under = [*(profile.under or ()), part]
         self.events += 1
 
-    def forget(self, key: bytes, offset: int, accepted_at: float) -> Profile | None:
-        """Take in a forget; returns what was waiting and is now out, for the caller to count as excluded.
+    def forget(self, key: bytes, offset: int, accepted_at: float) -> None:
+        """Take in a forget: a marker takes the key's lease, after an attempt that is under way, so that nothing of the
+        key leaves before the caller has erased what is stored of it and calls `settle`.
 
-        A marker takes the key's lease, after an attempt that is under way, so that nothing of the key leaves before
-        the caller has erased what is stored of it and calls `settle`. `next_marker` tells which are due.
+        What was waiting goes into the marker, without its content, and gets its outcome with it: an outcome of newer
+        events must not become durable before that of older ones. `next_marker` tells which markers are due.
         """
-        marker = Profile(key, EMPTY, 0, Lane.LIVE, offset, offset, offset, 0, accepted_at)
+        marker = Profile(key, EMPTY, 0, Lane.LIVE, offset, NOTHING, offset, 0, accepted_at)
         waiting = self._waiting.get(key)
         if waiting is not None:
             self._take_out(waiting)
-            self.events -= events_of(waiting)
-            marker.held_through = waiting.held_through
-        leased = self._leased.get(key)
-        if leased is not None:
-            marker.held_through = max(marker.held_through, leased.held_through)
+            _empty_into(marker, waiting, waiting.last)
         self._offsets.append(offset)
         self._owners.append(key)
-        if key not in self._leased:
+        leased = self._leased.get(key)
+        if leased is None:
             self._leased[key] = marker
             self._due_markers.append(marker)
-        else:
-            # An earlier marker of the same lease is covered by this one; its offset stays the watermark's.
-            earlier = self._forgetting.get(key)
-            if earlier is not None:
-                marker.lowest = earlier.lowest
-            self._forgetting[key] = marker
-        return waiting
+            return
+        marker.held_through = max(marker.held_through, leased.held_through)
+        earlier = self._forgetting.get(key)
+        if earlier is not None:
+            _empty_into(marker, earlier, earlier.through)
+        self._forgetting[key] = marker
 
     def is_forgotten(self, key: bytes) -> bool:
         """The lease of this key must end for good: a forget came while it was out."""
@@ -316,6 +313,23 @@ class Coalescer:
                 found.append(profile)
         return found
 
+    def may_be_held(self, profile: Profile) -> bool:
+        """Is this profile (still) waiting, with nothing of its key under way to the wire or to the disk?"""
+        key = profile.key
+        return self._waiting.get(key) is profile and key not in self._leased and key not in self._holding
+
+    def absorb(self, profile: Profile, held: Held) -> int:
+        """Fold what is held on disk of its key under a waiting profile; the events gained."""
+        place = (profile.lane, profile.oldest_at)
+        self.bytes -= len(profile.content)
+        gained = fold_held(profile, held, self._merge)
+        self.bytes += len(profile.content)
+        self.events += gained
+        if place != (profile.lane, profile.oldest_at) and profile.key not in self._parked_keys:
+            self._queues[place[0]].ready -= 1
+            self._return(profile)
+        return gained
+
     def holding(self, profile: Profile) -> None:
         """A copy of this waiting profile is on its way to the state file; `held` tells when it is there."""
         assert self._waiting.get(profile.key) is profile
@@ -429,6 +443,16 @@ class Coalescer:
             if profile is not None and profile.lowest == offset:
                 return True
         return False
+
+
+def _empty_into(marker: Profile, older: Profile, last_event: int) -> None:
+    """The events of `older` end with the marker. Its lowest offset stays the watermark's."""
+    marker.events += events_of(older)
+    marker.through = max(marker.through, last_event)
+    marker.held_through = max(marker.held_through, older.held_through)
+    marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
+    receipts = [*(older.receipts or ()), *(receipt for part in older.under or () for receipt in part.receipts or ())]
+    marker.receipts = [*receipts, *(marker.receipts or ())] or None
 
 
 def events_of(profile: Profile) -> int:

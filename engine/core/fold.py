@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.model import NOTHING, Event, Membership, Profile
+from engine.model import NOTHING, Event, Held, Membership, Profile
 
 Merge = Callable[[bytes, bytes], tuple[bytes, int]]
 """(older content, newer content) -> (content, traits); the newer one's fields win."""
@@ -73,6 +73,17 @@ def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
     newer.under = [*(older.under or ()), *(newer.under or ())] or None
     if older.receipts is not None:
         newer.receipts = older.receipts if newer.receipts is None else older.receipts + newer.receipts
+
+
+def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
+    """Fold what is stored of the key under the leased profile, unless it is in there already; the events gained."""
+    if held is None or held.profile.last <= profile.held_through:
+        return 0
+    older = held.profile
+    events = older.events + len(older.under or ())
+    fold_under(profile, older, merge)
+    profile.held_through = older.last
+    return events
 
 
 def _fold_content(profile: Profile, content: bytes, traits: int, stamps: dict[str, float] | None, merge: Merge) -> None:

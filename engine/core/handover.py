@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.core.fold import Merge, fold_under, overtaken
-from engine.model import NOTHING, Held, LedgerEntry, Membership, Profile, Trait
+from engine.model import NOTHING, LedgerEntry, Membership, Profile, Trait
 
 SYNTHETIC = b"@bench.invalid"
 """Addresses that load benches use; they must never reach a real attendee store."""
@@ -50,17 +50,6 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
     if policy.audiences is None:
         return list(audiences.values())
     return [membership for audience, membership in audiences.items() if audience in policy.audiences]
-
-
-def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
-    """Fold what is stored of the key under the leased profile, unless it is in there already; the events gained."""
-    if held is None or held.profile.last <= profile.held_through:
-        return 0
-    older = held.profile
-    events = older.events + len(older.under or ())
-    fold_under(profile, older, merge)
-    profile.held_through = older.last
-    return events
 
 
 def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> list[Profile]:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from engine.core.handover import exclusion, fold_held, fold_replays
+from engine.core.fold import fold_held
+from engine.core.handover import exclusion, fold_replays
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
 from engine.ports import KeyState
@@ -134,10 +135,8 @@ def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeySta
 def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     """Fold in what is held on disk and replays; both are older than what was waiting."""
     gained = fold_held(profile, stored.held, consumer.merge)
-    if gained:
-        consumer.books.held_events -= gained
-        consumer.books.held_profiles -= 1
-        profile.certain = profile.certain and consumer.is_of_this_process(stored.held)
+    if gained and stored.held is not None:
+        consumer.joined(profile, stored.held, gained)
     passed = fold_replays(profile, stored.entry, consumer.merge)
     for part in passed:
         consumer.books.settle_overtaken(part, consumer.clock.time())

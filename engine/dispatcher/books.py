@@ -75,6 +75,11 @@ class Books:
             self.open.drop.append((profile.key, profile.last))
         self._notify(profile, outcome)
 
+    def dropped(self, key: bytes) -> int:
+        """Through which offset a copy on disk of this key is settled or forgotten by the open transition."""
+        gone = [*self.open.drop, *self.open.forget]
+        return max((through for other, through in gone if other == key), default=NOTHING)
+
     def _unhold(self, key: bytes) -> None:
         """A copy that was to be held in this very transition has become pointless."""
         if self.open.hold:

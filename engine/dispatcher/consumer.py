@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -28,6 +28,10 @@ from engine.ports import Clock, ConsumerState, Destination, State, Transition
 
 READ_AHEAD_EVENTS = 100_000
 """`read_to` is raised in steps of this many offsets before they are read (DESIGN §4, Recovery)."""
+
+STRAGGLER_SPAN_EVENTS = 100_000
+STRAGGLERS = 10_000
+"""Profiles that hold back so many events are copied to the state file, if they are no more than this."""
 
 BACKFILL_SHARE = 0.8
 """Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
@@ -141,24 +145,27 @@ class Consumer:
         certain, still = not self.recovering, self.still_seconds()
         for event in append.events:
             offset += 1
-            if accounted and accounted.get(event.key, NOTHING) >= offset:
-                continue
+            settled = accounted is not None and accounted.get(event.key, NOTHING) >= offset
             if event.kind == Kind.PROFILE:
-                add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
+                if not settled:
+                    add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
-                self.coalescer.add_replay(event, offset, at, tracker=tracker)
+                if not settled:
+                    self.coalescer.add_replay(event, offset, at, tracker=tracker)
             else:
-                self.books.skip(offset, offset + 1)
-                if tracker is not None:
-                    tracker.skip(self.name, 1)
-                if event.kind == Kind.FORGET:
+                self._skip(offset, tracker)
+                if event.kind == Kind.FORGET and not settled:
                     self._forget(event.key, offset, at)
+
+    def _skip(self, offset: int, tracker: Tracker | None) -> None:
+        """A control event, or another destination's replay: its offset counts for nobody here."""
+        self.books.skip(offset, offset + 1)
+        if tracker is not None:
+            tracker.skip(self.name, 1)
 
     def _forget(self, key: bytes, offset: int, at: float) -> None:
         self.eraser.want(key, offset)
-        waiting = self.coalescer.forget(key, offset, at)
-        if waiting is not None:
-            self.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=self.clock.time())
+        self.coalescer.forget(key, offset, at)
         self.dirty()
 
     def announce(self) -> None:
@@ -261,17 +268,38 @@ class Consumer:
 
     # -- held profiles --------------------------------------------------------------------------------------------
 
-    def hold_stragglers(self, span_events: int = 100_000, limit: int = 10_000) -> None:
+    async def hold_stragglers(self) -> None:
         """Copy the few profiles that keep the watermark far back to the state file."""
-        if self.position - self.coalescer.watermark(self.position) <= span_events:
-            return
-        for profile in self.coalescer.stragglers(self.position - span_events, limit):
-            self._hold(profile)
+        if self.position - self.coalescer.watermark(self.position) > STRAGGLER_SPAN_EVENTS:
+            await self._hold(self.coalescer.stragglers(self.position - STRAGGLER_SPAN_EVENTS, STRAGGLERS))
 
-    def _hold(self, profile: Profile) -> None:
-        self.books.open.hold.append(Held(HeldKind.WAITING, copy_to_store(profile), self.clock.time()))
-        self.coalescer.holding(profile)
+    async def _hold(self, profiles: Sequence[Profile]) -> None:
+        """Copy waiting profiles to the state file. A copy replaces the key's earlier one, so what is on disk of the key
+        is folded in first."""
+        if not profiles:
+            return
+        keys = [profile.key for profile in profiles]
+        known = self.books.overlay(keys, await self.store.keys(self.name, keys))
+        for profile in profiles:
+            if not self.coalescer.may_be_held(profile):
+                continue
+            stored = known.get(profile.key)
+            if stored is not None and stored.held is not None:
+                self._absorb(profile, stored.held)
+            self.books.open.hold.append(Held(HeldKind.WAITING, copy_to_store(profile), self.clock.time()))
+            self.coalescer.holding(profile)
         self.dirty()
+
+    def _absorb(self, profile: Profile, held: Held) -> None:
+        gained = self.coalescer.absorb(profile, held)
+        if gained:
+            self.joined(profile, held, gained)
+
+    def joined(self, profile: Profile, held: Held, gained: int) -> None:
+        """A profile in memory has taken in what was held on disk of its key."""
+        self.books.held_events -= gained
+        self.books.held_profiles -= 1
+        profile.certain = profile.certain and self.is_of_this_process(held)
 
     def backfill_over(self) -> int:
         """How many backfill profiles are too many in memory."""
@@ -281,17 +309,7 @@ class Consumer:
 
     async def evict(self, limit: int = 5_000) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
-        profiles = self.coalescer.evictable(min(limit, self.backfill_over()))
-        keys = [profile.key for profile in profiles]
-        known = self.books.overlay(keys, await self.store.keys(self.name, keys))
-        for profile in profiles:
-            waiting, leased = self.coalescer.find(profile.key)
-            if waiting is not profile or leased is not None:
-                continue
-            stored = known.get(profile.key)
-            if stored is not None and stored.held is not None and stored.held.profile.last > profile.held_through:
-                continue  # its older part is on disk: hand-over will join them
-            self._hold(profile)
+        await self._hold(self.coalescer.evictable(min(limit, self.backfill_over())))
 
     def made_durable(self, held: Held) -> None:
         """The settler's word that a WAITING copy is on disk."""
@@ -327,13 +345,18 @@ class Consumer:
     async def erase_forgotten(self) -> None:
         """Carry out the forgets that are due: what is stored of their keys goes with the next transaction."""
         while (marker := self.coalescer.next_marker(self.eraser.is_erased)) is not None:
-            known = self.books.overlay([marker.key], await self.store.keys(self.name, [marker.key]))
-            held = known[marker.key].held if marker.key in known else None
-            if held is not None and held.profile.last <= marker.held_through:
+            # Not overlaid: what waited when the forget came is settled, but it had not taken in what is on disk.
+            stored = (await self.store.keys(self.name, [marker.key])).get(marker.key)
+            held = stored.held if stored is not None else None
+            if held is not None and held.profile.last <= max(marker.held_through, self.books.dropped(marker.key)):
                 held = None
+            if marker.events:
+                waiting = msgspec.structs.replace(marker, last=marker.through)
+                self.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=self.clock.time())
             self.books.forgotten(marker.key, marker.last, held)
             self.coalescer.settle(marker.key)
             self.dirty()
+            self.account.wake()
 
     def durable(self, transition: Transition) -> None:
         """The settler's word that this is on disk."""

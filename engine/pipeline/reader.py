@@ -24,6 +24,7 @@ class Reader:
         self.consumer, self._journal, self._state, self._receipts = consumer, journal, state, receipts
         self._lock = settling
         self._held_after = 0
+        self._at_once = max(1, min(HELD_AT_ONCE, consumer.policy.max_profiles // 4))
         self._next = 0
         self._wake = asyncio.Event()
         self.recovered = asyncio.Event()
@@ -56,7 +57,7 @@ class Reader:
                 consumer.take(_cut(append, end), self._receipts.get(append.first), accounted)
                 if consumer.position >= end:
                     break
-        if not consumer.was_clean and end > consumer.watermark:
+        if not consumer.was_clean:  # held profiles may have been under way as well, so even with nothing to read
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
         self.recovered.set()
@@ -83,7 +84,7 @@ class Reader:
                 consumer.take(append, self._receipts.get(append.first))
             consumer.account.wake()
             if consumer.backfill_over():
-                await consumer.evict()
+                await self._evict()
                 consumer.dirty()
                 return
 
@@ -91,25 +92,43 @@ class Reader:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""
         consumer = self.consumer
         if consumer.backfill_over():
-            await consumer.evict()
+            await self._evict()
             consumer.dirty()
-        elif consumer.books.held_profiles and consumer.has_room(HELD_AT_ONCE) and self._backfill_is_low():
+        else:
             await self._load()
 
+    async def _evict(self) -> None:
+        """Under the settler's lock: what is on disk of a key must not be forgotten between look and copy."""
+        async with self._lock:
+            await self.consumer.evict()
+
     async def _load(self) -> None:
-        """Take held profiles back in, oldest first, round and round. Under the settler's lock, so that a copy that was
-        settled a moment ago is known to be."""
+        """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round
+        brought nothing new."""
+        consumer, begins_round = self.consumer, self._held_after == 0
+        while consumer.books.held_profiles and consumer.has_room() and self._backfill_is_low():
+            if await self._load_some():
+                continue
+            if begins_round:
+                return
+            begins_round = True
+
+    async def _load_some(self) -> bool:
+        """False at the end of a round. Under the settler's lock, so that a copy that was settled a moment ago is known
+        to be."""
         consumer = self.consumer
         async with self._lock:
-            found = await self._state.held(consumer.name, HELD_AT_ONCE, after=self._held_after)
-            self._held_after = found[-1].id if found else 0
+            found = await self._state.held(consumer.name, self._at_once, after=self._held_after)
             for held in found:
                 consumer.load(held)
         consumer.account.wake()
+        more = len(found) == self._at_once
+        self._held_after = found[-1].id if more else 0
+        return more
 
     def _backfill_is_low(self) -> bool:
         consumer = self.consumer
-        return consumer.coalescer.ready_in(Lane.BACKFILL) < max(HELD_AT_ONCE, consumer.policy.max_profiles // 4)
+        return consumer.coalescer.ready_in(Lane.BACKFILL) <= consumer.policy.max_profiles // 4
 
 
 def _cut(append: Append, end: int) -> Append:

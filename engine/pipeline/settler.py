@@ -69,7 +69,7 @@ class Settler:
             self._full.clear()
             for consumer in self._consumers:
                 await consumer.erase_forgotten()
-                consumer.hold_stragglers()
+                await consumer.hold_stragglers()
             taken = [self._take(consumer, clean) for consumer in self._consumers]
             pauses, self._pauses = self._pauses, {}
             changed = [transition for transition, _ in taken if _says_something(transition)]

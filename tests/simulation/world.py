@@ -26,11 +26,11 @@ from engine.testing.destination import FakeDestination
 HOLD_SECONDS = 2.0
 CONFIG = {
     "journal": {"kind": "memory"},
-    "buffer": {"max_profiles": 400},
     "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 10, "max_concurrency": 8}}],
     "destination": [
         {
             "name": name,
+            "batch": {"max_profiles": 20},
             "retry": {"base_ms": 50, "cap_ms": 2_000, "unknown_hold_seconds": HOLD_SECONDS, "max_attempts": 1_000},
         }
         for name in ("plain", "listing")
@@ -128,7 +128,11 @@ class AttendeeStore(FakeDestination):
 class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.config = Config.from_dict(CONFIG)
+        room = self.random.choice([40, 100, 2_000])
+        self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
+        self.forgets = self.random.choice([0.0, 0.05])
+        self.lanes = self.random.choice([["live"], ["live", "live", "backfill"]])
+        self.forgotten: set[str] = set()
         self.disk, self.state = Disk(), StateFile()
         self.stores = {
             "plain": AttendeeStore(random.Random(seed + 1)),
@@ -162,7 +166,11 @@ class World:
             await anyio.sleep(self.random.expovariate(50.0))
             events = self.events(self.random.randint(1, 30), people)
             try:
-                receipt = await engine.submit(events)
+                receipt = await engine.submit(events, lane=self.random.choice(self.lanes))
+                if self.random.random() < self.forgets:
+                    self.forgotten.add(events[0]["email"])
+                    self.seen["forgotten"] += 1
+                    await engine.forget(events[0]["email"])
             except EngineError:
                 self.seen["refused"] += 1
                 continue
@@ -175,8 +183,17 @@ class World:
         async with anyio.create_task_group() as producers:
             producers.start_soon(self.produce, engine, requests, people)
             await anyio.sleep(seconds)
-            await engine.kill()
-            self.seen["killed"] += 1
+            if self.random.random() < 0.25:
+                self.seen["stopped"] += 1
+                await engine.__aexit__()
+            else:
+                await engine.kill()
+                self.seen["killed"] += 1
+            self._look(engine)
+
+    def _look(self, engine: Engine) -> None:
+        for one in engine.control.destinations():
+            self.seen["held"] += int(str(one["held"]))
 
     async def finish(self) -> Engine:
         """The last process: no faults any more, until everything has an outcome."""
@@ -194,7 +211,7 @@ class World:
         folded: dict[str, dict[str, object]] = {}
         for append in self.disk.history:
             for event in append.events:
-                if event.kind == Kind.PROFILE:
-                    fields = msgspec.json.decode(event.content)
+                fields = msgspec.json.decode(event.content)
+                if event.kind == Kind.PROFILE and "email" in fields:
                     folded.setdefault(fields["email"], {}).update(fields)
         return folded
