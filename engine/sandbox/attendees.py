@@ -111,9 +111,7 @@ class AttendeeStore:
 
     def _create(self, org_id: str, record: Record, now: float) -> Attendee:
         key = hashlib.sha256(record.email.encode()).hexdigest()
-        attendee = Attendee(
-            len(self._in_order), org_id, record.event, record.email, key, self._next_id(now), now, now
-        )
+        attendee = Attendee(len(self._in_order), org_id, record.event, record.email, key, self._next_id(now), now, now)
         self._in_order.append(attendee)
         self.created += 1
         return attendee

@@ -21,7 +21,7 @@ class Request(msgspec.Struct, frozen=True):
     records: int
     key: str
     traceparent: str
-    fault: str  # kind of the fault that decided, "" without one
+    fault: str  # kind of the fault that struck, "" without one
 
 
 class RequestLog:

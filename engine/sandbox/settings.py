@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from pathlib import Path
 from typing import Literal, Protocol
 
 import msgspec
 
-from engine.sandbox.faults import Fault
+from engine.sandbox.faults import Fault, parse_document
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 """Of one request, after decompression."""
@@ -78,9 +79,23 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         if self.port > 65535:
             raise ValueError("port must be at most 65535")
 
+    def __repr__(self) -> str:
+        return f"Settings(host={self.host!r}, port={self.port})"
+
     @property
     def loopback(self) -> bool:
         return is_loopback(self.host)
+
+    def all_faults(self) -> list[Fault]:
+        """`faults`, then those of `faults_file` (TOML by its suffix, else JSON).
+
+        :raises ValueError: when the file holds something else.
+        :raises OSError: when it cannot be read.
+        """
+        if not self.faults_file:
+            return list(self.faults)
+        file = Path(self.faults_file)
+        return [*self.faults, *parse_document(file.read_bytes(), toml=file.suffix.lower() == ".toml")]
 
 
 def is_loopback(host: str) -> bool:
