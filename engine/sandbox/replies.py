@@ -80,7 +80,7 @@ def too_many(retry_after: float | str | None, now: float) -> Answer:
 
 
 def retry_after_header(retry_after: float | str | None, now: float) -> dict[str, str]:
-    """The header for so many seconds (rounded up), for the ``"date"`` in one second, or none; `now` in epoch seconds."""
+    """The header for so many seconds (rounded up), for ``"date"`` (in one second), or none; `now` is epoch seconds."""
     if retry_after is None:
         return {}
     if isinstance(retry_after, str):

@@ -8,6 +8,15 @@ from collections.abc import Iterator
 import msgspec
 
 
+TEXT_LIMIT = 200
+"""Characters of a path, a header or an event code that the log keeps."""
+
+
+def printable(text: str) -> str:
+    """`text` cut to `TEXT_LIMIT`, and fit for JSON: a header may hold bytes that are no UTF-8."""
+    return text[:TEXT_LIMIT].encode("utf-8", "replace").decode()
+
+
 class Request(msgspec.Struct, frozen=True):
     """One answered request. `status` 0: it got no answer. `key` is the start of the first record's e-mail hash."""
 

@@ -26,7 +26,7 @@ from engine.sandbox.replies import (
     success,
     too_many,
 )
-from engine.sandbox.request_log import Request
+from engine.sandbox.request_log import Request, printable
 from engine.sandbox.state import SANDBOX, Sandbox
 from engine.sandbox.validation import (
     DENIED,
@@ -41,7 +41,6 @@ from engine.sandbox.validation import (
 )
 
 KEY_PREFIX = 12
-_TEXT_LIMIT = 200  # characters of a header or path that the log keeps
 
 
 class Call(msgspec.Struct):
@@ -128,8 +127,8 @@ def _admit(sandbox: Sandbox, request: web.Request, call: Call) -> Answer | None:
     settings, clock = sandbox.settings, sandbox.clock
     wait = sandbox.bucket.take(clock.monotonic())
     if wait > 0:
-        announced = {"seconds": wait, "date": "date", "none": None}[settings.retry_after]
-        return too_many(announced, clock.time())
+        announced: dict[str, float | str | None] = {"seconds": wait, "date": "date", "none": None}
+        return too_many(announced[settings.retry_after], clock.time())
     refusal = _unauthorized(sandbox, request)
     if refusal is not None:
         return refusal
@@ -152,7 +151,7 @@ def _unauthorized(sandbox: Sandbox, request: web.Request) -> Answer | None:
     return envelope(PARAMETER, message, status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
-def _carry_out(sandbox: Sandbox, call: Call, per_record: dict[str | None, Fault]) -> Answer:
+def _carry_out(sandbox: Sandbox, call: Call, per_record: dict[str, Fault]) -> Answer:
     several = type(call.content) is list
     if sandbox.settings.encoding == ("single" if several else "array"):
         return refused(invalid("attendee"))
@@ -168,7 +167,7 @@ def _carry_out(sandbox: Sandbox, call: Call, per_record: dict[str | None, Fault]
     return success() if several else success(attendeeId=ids[0])
 
 
-def _judge(sandbox: Sandbox, call: Call, content: Any, per_record: dict[str | None, Fault]) -> Record | Refusal:
+def _judge(sandbox: Sandbox, call: Call, content: Any, per_record: dict[str, Fault]) -> Record | Refusal:
     verdict = check_record(content, call.event, sandbox.settings.event_codes)
     if per_record and isinstance(verdict, Record):
         fault = per_record.get(hashlib.sha256(verdict.email.encode()).hexdigest())
@@ -202,14 +201,14 @@ def _log(
         Request(
             at=sandbox.clock.time(),
             method=request.method,
-            path=request.path[:_TEXT_LIMIT],
+            path=printable(request.path),
             status=answer.status,
             code=answer.code,
             milliseconds=round((sandbox.clock.monotonic() - arrived) * 1000, 3),
-            event=str(event)[:_TEXT_LIMIT],
+            event=printable(str(event)),
             records=len(call.records),
             key=call.keys[0][:KEY_PREFIX] if call.keys else "",
-            traceparent=request.headers.get("traceparent", "")[:_TEXT_LIMIT],
+            traceparent=printable(request.headers.get("traceparent", "")),
             fault=fault.kind if fault else "",
         )
     )

@@ -1,4 +1,4 @@
-"""``POST /oidc/token``: the client-credentials grant of OAuth 2 (RFC 6749 §4.4), id and secret as Basic or in the body."""
+"""``POST /oidc/token``: the client-credentials grant (RFC 6749 §4.4), id and secret as Basic or in the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiohttp import ClientPayloadError, http_exceptions, web
 
 from engine.sandbox.faults import Fault
 from engine.sandbox.replies import Answer, deliver, spoilt_after, spoilt_before
-from engine.sandbox.request_log import Request
+from engine.sandbox.request_log import Request, printable
 from engine.sandbox.state import SANDBOX, Sandbox
 from engine.sandbox.store_api import first_struck, lag, storm
 
@@ -86,7 +86,7 @@ def _credentials(authorization: str, form: dict[str, str]) -> tuple[str, str] | 
 
 
 def _same(given: tuple[str, str], expected: tuple[str, str]) -> bool:
-    return all([hmac.compare_digest(one.encode(), other.encode()) for one, other in zip(given, expected, strict=True)])
+    return all(hmac.compare_digest(one.encode(), other.encode()) for one, other in zip(given, expected, strict=True))
 
 
 def _error(status: int, error: str) -> Answer:
@@ -106,7 +106,7 @@ def _log(sandbox: Sandbox, request: web.Request, answer: Answer, fault: Fault | 
             event="",
             records=0,
             key="",
-            traceparent=request.headers.get("traceparent", "")[:200],
+            traceparent=printable(request.headers.get("traceparent", "")),
             fault=fault.kind if fault else "",
         )
     )
