@@ -121,7 +121,10 @@ async def deliver(request: web.Request, answer: Answer, fault: Fault | None, clo
         await clock.sleep(fault.seconds_or(SILENCE_SECONDS))
     if kind in ("reset_before", "reset_after", "timeout", "timeout_after"):
         cut(request)
-    return answer.response()
+    response = answer.response()
+    if request.content.exception() is not None:
+        response.force_close()  # aiohttp closes after a body it could not decode; say so, lest the caller reuse it
+    return response
 
 
 def cut(request: web.Request) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-
 TEXT_LIMIT = 200
 """Characters of a path, a header or an event code that the log keeps."""
 

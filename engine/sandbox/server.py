@@ -114,7 +114,9 @@ def _warn_of_remote(settings: Settings) -> None:
 @asynccontextmanager
 async def _listening(app: web.Application, stop_seconds: float) -> AsyncIterator[Sandbox]:
     sandbox = app[SANDBOX]
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=stop_seconds)
+    # aiohttp would log a traceback for every caller that leaves or sends bytes that are no HTTP; here both are daily.
+    silent = logging.Logger("engine.sandbox.wire", logging.CRITICAL + 1)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=stop_seconds, logger=silent)
     try:
         await runner.setup()
         await web.TCPSite(runner, sandbox.settings.host.strip("[]"), sandbox.settings.port, backlog=1024).start()
