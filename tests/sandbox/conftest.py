@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 from engine.sandbox import Sandbox, Settings, running_sandbox
 
 PATH = "/api/acme/v3/attendee/store"
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
 
 
 class ManualClock:
@@ -47,7 +52,7 @@ class Client:
 
     async def fetch_token(self) -> str:
         form = {"grant_type": "client_credentials"}
-        async with self.session.post("/oidc/token", data=form, auth=aiohttp.BasicAuth("sandbox", "sandbox")) as reply:
+        async with self.session.post("/oidc/token", data=form, headers=basic("sandbox", "sandbox")) as reply:
             assert reply.status == 200
             self.token = (await reply.json())["access_token"]
         return self.token
@@ -80,7 +85,7 @@ async def start() -> AsyncIterator[Start]:
         async def begin(**settings: Any) -> Client:
             clock = ManualClock()
             sandbox = await stack.enter_async_context(
-                running_sandbox(Settings(port=0, seed=7, **settings), clock=clock)
+                running_sandbox(Settings(**{"port": 0, "seed": 7, **settings}), clock=clock)
             )
             session = await stack.enter_async_context(aiohttp.ClientSession(sandbox.url))
             client = Client(sandbox, session, clock)
@@ -97,3 +102,8 @@ def attendee(email: str = "lea.martin@example.com", **fields: Any) -> dict[str, 
 @pytest.fixture(name="attendee")
 def attendee_fixture() -> Callable[..., dict[str, Any]]:
     return attendee
+
+
+@pytest.fixture(name="basic")
+def basic_fixture() -> Callable[[str, str], dict[str, str]]:
+    return basic
