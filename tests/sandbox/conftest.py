@@ -27,6 +27,7 @@ class ManualClock:
         self.now = 1000.0
         self.slept: list[float] = []
         self.gate: asyncio.Event | None = None
+        self.sleeping = asyncio.Event()
 
     def monotonic(self) -> float:
         return self.now
@@ -37,6 +38,7 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
+        self.sleeping.set()
         if self.gate is not None:
             await self.gate.wait()
 
