@@ -193,5 +193,11 @@ def test_the_same_seed_draws_the_same_faults_and_a_further_fault_changes_none() 
     assert 60 < sum(drawn) < 140
 
 
+def test_two_faults_of_one_chance_strike_independently() -> None:
+    book = FaultBook(3)
+    book.set([Fault(kind="html_500", probability=0.5), Fault(kind="latency", probability=0.5)], 0.0)
+    assert {len(book.draw("store", (), 0.0)) for _ in range(100)} == {0, 1, 2}
+
+
 def test_a_document_is_a_list_or_has_one() -> None:
     assert parse_document(b"[]") == parse_document(b"{}") == parse_document(b"", toml=True) == []

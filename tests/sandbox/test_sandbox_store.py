@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import random
 import re
 
 import pytest
+
+from engine.sandbox import AttendeeStore
+from engine.sandbox.validation import Record
 
 
 async def test_a_stored_attendee_gets_the_envelope_and_an_id_in_rainfocus_shape(start, attendee) -> None:
@@ -22,6 +26,15 @@ async def test_ids_of_one_millisecond_differ_and_grow(start, attendee) -> None:
     client = await start()
     ids = [(await client.store(attendee(f"p{n}@example.com")))[1]["attendeeId"][:16] for n in range(5)]
     assert ids == sorted(set(ids))
+
+
+def test_a_millisecond_holds_a_thousand_ids_and_the_clock_may_step_back() -> None:
+    store = AttendeeStore(random.Random(1))
+    records = [Record("e", f"p{n}@example.com", {}, {}, None) for n in range(1002)]
+    ids = [store.put("o", record, 1_790_000_000.0).attendee_id[:16] for record in records[:1001]]
+    ids.append(store.put("o", records[1001], 1_789_999_999.0).attendee_id[:16])
+    assert ids[:1000] == [f"1790000000000{n:03}" for n in range(1000)]
+    assert ids[1000:] == ["1790000000001000", "1790000000001001"]
 
 
 async def test_a_second_write_keeps_the_fields_it_does_not_carry(start, attendee) -> None:
