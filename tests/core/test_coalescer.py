@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.core.coalescer import Coalescer, events_of
-from engine.core.fold import fold_under
-from engine.core.fold import fold_held
+from engine.core.fold import fold_held, fold_under
 from engine.core.handover import fold_replays
 from engine.model import NOTHING, Event, Held, HeldKind, Kind, Lane, LedgerEntry, Membership, Profile
 

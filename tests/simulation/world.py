@@ -19,7 +19,7 @@ from engine.assembly import Engine
 from engine.config import Config
 from engine.errors import EngineError
 from engine.model import Append, Batch, Kind, Reply, Verdict, VerdictKind
-from engine.ports import Permit
+from engine.ports import LetterFilter, Permit
 from engine.testing.clock import VirtualClock
 from engine.testing.destination import FakeDestination
 
@@ -74,14 +74,18 @@ class AttendeeStore(FakeDestination):
         super().__init__(profiles_per_request=profiles_per_request)
         self._random = random
         self.faulty = True
-        self.rejects = False
+        self.rejects = 0.0
+        self.rejected: set[str] = set()
         self.regressions: list[tuple[str, int, int]] = []
         self.seen: Counter[str] = Counter()
 
     async def send(self, batch: Batch, permit: Permit, /) -> Reply:
         await permit.use()
         choice = self._random.random() if self.faulty else 1.0
-        await self._travel(batch, lands=choice >= 0.25)
+        if choice < 0.37 or not self.rejects:
+            await self._travel(batch, lands=choice >= 0.25)
+        else:
+            await anyio.sleep(0.01)
         if choice < 0.10:
             self.seen["refused"] += 1
             return self._answer(batch, VerdictKind.RETRY, "http_503")
@@ -95,8 +99,22 @@ class AttendeeStore(FakeDestination):
             self.seen["pause"] += 1
             reply = self._answer(batch, VerdictKind.RETRY, "http_429")
             return msgspec.structs.replace(reply, retry_after_seconds=1.5, throttled=True)
-        self.seen["ok"] += 1
-        return self._answer(batch, VerdictKind.OK, "")
+        return self._judge(batch)
+
+    def _judge(self, batch: Batch) -> Reply:
+        verdicts = []
+        for record in batch.records:
+            fields = msgspec.json.decode(record)
+            if self.faulty and self._random.random() < self.rejects:
+                self.seen["rejected"] += 1
+                self.rejected.add(fields["email"])
+                verdicts.append(Verdict(VerdictKind.REJECT, "response_code_27"))
+                continue
+            self.seen["ok"] += 1
+            verdicts.append(Verdict(VerdictKind.OK))
+            if self.rejects:
+                self._land_one(record)
+        return Reply(verdicts, status=200)
 
     async def _travel(self, batch: Batch, *, lands: bool) -> None:
         """A request that is cut off on its way may still arrive, but not later than the hold allows."""
@@ -114,11 +132,14 @@ class AttendeeStore(FakeDestination):
 
     def _land(self, batch: Batch) -> None:
         for record in batch.records:
-            fields = msgspec.json.decode(record)
-            known = self.stored.get(fields["email"], {}).get("version", "-1")
-            if int(fields["version"]) < int(known):
-                self.regressions.append((fields["email"], int(known), int(fields["version"])))
-            self._store(record)
+            self._land_one(record)
+
+    def _land_one(self, record: bytes) -> None:
+        fields = msgspec.json.decode(record)
+        known = self.stored.get(fields["email"], {}).get("version", "-1")
+        if int(fields["version"]) < int(known):
+            self.regressions.append((fields["email"], int(known), int(fields["version"])))
+        self._store(record)
 
     def _answer(self, batch: Batch, kind: VerdictKind, reason: str) -> Reply:
         fault = kind in (VerdictKind.RETRY, VerdictKind.UNKNOWN)
@@ -129,15 +150,17 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         room = self.random.choice([40, 100, 2_000])
-        self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
-        self.forgets = self.random.choice([0.0, 0.05])
-        self.lanes = self.random.choice([["live"], ["live", "live", "backfill"]])
-        self.forgotten: set[str] = set()
-        self.disk, self.state = Disk(), StateFile()
         self.stores = {
             "plain": AttendeeStore(random.Random(seed + 1)),
             "listing": AttendeeStore(random.Random(seed + 2), profiles_per_request=50),
         }
+        self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
+        self.forgets = self.random.choice([0.0, 0.05])
+        for store in self.stores.values():
+            store.rejects = self.random.choice([0.0, 0.0, 0.1])
+        self.lanes = self.random.choice([["live"], ["live", "live", "backfill"]])
+        self.forgotten: set[str] = set()
+        self.disk, self.state = Disk(), StateFile()
         self.version = 0
         self.acknowledged = 0
         self.seen: Counter[str] = Counter()
@@ -167,6 +190,9 @@ class World:
             events = self.events(self.random.randint(1, 30), people)
             try:
                 receipt = await engine.submit(events, lane=self.random.choice(self.lanes))
+                if self.random.random() < 0.05:
+                    replay = await engine.dead_letters.replay(LetterFilter())
+                    self.seen["replayed"] += int(str(replay["replayed"]))
                 if self.random.random() < self.forgets:
                     self.forgotten.add(events[0]["email"])
                     self.seen["forgotten"] += 1
