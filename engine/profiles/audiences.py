@@ -5,6 +5,7 @@ AEP writes times as ``…Z``, ``+0000``, with milli- or microseconds, and as epo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -16,6 +17,7 @@ DEFAULT_NAMESPACE = "ups"
 """Of an audience id without one: AEP's Segmentation Service."""
 
 _STATUSES = {"realized": True, "existing": True, "entered": True, "exited": False}
+_epoch_text = re.compile(r"[0-9]{9,16}(?:\.[0-9]{1,9})?", re.ASCII).fullmatch  # eight digits are an ISO 8601 date
 _MILLISECONDS_FROM = 1e11  # as seconds the year 5138, as milliseconds 1973
 _END_OF_TIME = 253_402_300_800.0  # the year 10000, beyond ISO 8601
 
@@ -39,16 +41,14 @@ def _seconds(value: object) -> float:
         text = value.strip()
         if not text.isascii():
             raise ValueError
-        return _epoch(float(text)) if text.replace(".", "", 1).isdigit() and len(text) > 8 else _of(_iso(text))
+        if _epoch_text(text):
+            return _epoch(float(text))
+        return _of(datetime.fromisoformat(text))
     if isinstance(value, datetime):
         return _of(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError
     return _epoch(float(value))
-
-
-def _iso(text: str) -> datetime:
-    return datetime.fromisoformat(text)
 
 
 def _of(moment: datetime) -> float:

@@ -20,8 +20,8 @@ _ascii_address = re.compile(
 ).fullmatch
 _any_letter = re.compile(r"[^\x00-\x7f]")
 _hex_key = re.compile(r"[0-9A-Fa-f]{64}").fullmatch
-_MASKED_CHARACTER = r'[^\s@＠<>"(),:;\[\]\\]'
-_AT = r"(?:@|＠|%40|\\u0040)"
+_MASKED_CHARACTER = r'[^\s@\uff20<>"(),:;\[\]\\]'
+_AT = r"(?:@|\uff20|%40|\\u0040)"
 _address_in_text = re.compile(
     rf'(?:"[^"\n]{{1,64}}"|{_MASKED_CHARACTER}{{1,{MAX_ADDRESS_OCTETS}}}?){_AT}{_MASKED_CHARACTER}{{1,255}}',
     re.IGNORECASE,
@@ -32,8 +32,8 @@ def normalise_email(text: str) -> str | None:
     """The address trimmed, in NFC and lower case, or None when it is not one.
 
     Taken are dot-separated atoms (RFC 5322) of at most 64 octets, and a domain of two labels or more whose last one
-    begins with a letter; at most 254 octets altogether (RFC 5321). Quoted local parts, comments, IP literals, spaces and
-    control characters are refused. Outside ASCII, letters, marks and numbers count as letters, in local part and
+    begins with a letter; at most 254 octets altogether (RFC 5321). Quoted local parts, comments, IP literals, spaces
+    and control characters are refused. Outside ASCII, letters, marks and numbers count as letters, in local part and
     domain (RFC 6531); the domain stays as it is written, so its punycode spelling is another person.
     """
     trimmed = text.strip()

@@ -70,15 +70,15 @@ _tokens = re.compile(rb'"(?:[^"\\]++|\\.)*+"|["\[\]{},]', re.DOTALL).finditer
 _CLOSES = {b"]": b"[", b"}": b"{"}
 
 
-def members(body: bytes, start: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of each member between the brackets that open at `start`; for an object ``"key": value``.
+def members(body: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each member between the brackets that open at `start`; for an object of each ``"key": value``.
 
     Looks at brackets, strings and commas alone and holds nothing, so that a caller may stop after any number of
-    members. Raises Unbalanced.
+    members. Raises Unbalanced, also when the brackets close before `stop` and more than blanks follow.
     """
     open_brackets: list[bytes] = []
     begin = start + 1
-    for token in _tokens(body, start):
+    for token in _tokens(body, start, stop):
         mark = token.group()
         if mark in (b"[", b"{"):
             open_brackets.append(mark)
@@ -89,14 +89,11 @@ def members(body: bytes, start: int) -> Iterator[tuple[int, int]]:
             if open_brackets.pop() != _CLOSES[mark]:
                 raise Unbalanced(token.start())
             if not open_brackets:
-                yield from _last(body, start, begin, token.start())
+                if begin > start + 1 or body[begin : token.start()].strip():
+                    yield begin, token.start()
+                if body[token.end() : stop].strip():
+                    raise Unbalanced(token.end())
                 return
         elif mark == b'"':
             break
-    raise Unbalanced(len(body))
-
-
-def _last(body: bytes, start: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """The member before the closing bracket, unless the brackets hold nothing at all; then the rest must be blank."""
-    if begin > start + 1 or body[begin:end].strip():
-        yield begin, end
+    raise Unbalanced(stop)
