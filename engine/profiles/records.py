@@ -7,7 +7,7 @@ here. This path defines what a record means; `typed` is a shorter way to the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -52,6 +52,11 @@ class RecordJudge:
     def knows(self, name: object) -> bool:
         """Whether a record's key is one that is looked at."""
         return name in self._known
+
+    def identifiable(self, names: Iterable[str]) -> bool:
+        """Whether one of these top-level names can hold an identity."""
+        claims = {path for name in ("email", HASH) for path in (name, *self._paths.get(name, ())[:1])}
+        return any(name in claims for name in names)
 
     def judge(self, record: object, index: int, parsed: Parsed) -> None:
         """Put the event of this record into `parsed`, or why there is none."""
@@ -179,5 +184,5 @@ def _no_identity(email: object, hashed: object) -> Refused:
 
 
 def _hashes_of(address: str, as_written: str) -> set[bytes]:
-    """The hashes that mean this address: ours, and what AEP makes of the text, which it lower-cases and may not trim."""
+    """The hashes that mean this address: ours, and what AEP makes of the text; it lower-cases and may not trim."""
     return {key_of(address), key_of(as_written.lower()), key_of(as_written.strip().lower())}

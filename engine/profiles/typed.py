@@ -16,6 +16,7 @@ from engine.profiles.audiences import audience_id, keep_newest, membership_of, p
 from engine.profiles.countries import COUNTRIES, STATES
 from engine.profiles.fields import MAX_LENGTH
 from engine.profiles.identity import key_of, normalise_email
+from engine.profiles.json_exact import MAX_RECORD_BYTES
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_LENGTH)] | None
 
@@ -61,7 +62,7 @@ class TypedPath:
 
     def read(self, raw: bytes) -> Event | None:
         """The event of this record, or None when the exact path has to judge it."""
-        if b"\\" in raw:
+        if len(raw) > MAX_RECORD_BYTES or b"\\" in raw:
             return None
         try:
             record: Typed = self._decode(raw)
