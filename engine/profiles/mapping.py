@@ -17,6 +17,8 @@ FOREIGN_STATE_FIELD = "foreignstate"
 
 _ENCODING_VERSION = 1  # part of the fingerprint: raise it when `Mapper.encode` gives other bytes for the same settings
 
+_EMAIL, _FOREIGN_STATE = int(Trait.EMAIL), int(Trait.FOREIGN_STATE)  # plain numbers: IntFlags are slow to join
+
 _Values = dict[str, msgspec.Raw]
 _values = msgspec.json.Decoder(_Values).decode
 _encode = msgspec.json.Encoder().encode
@@ -91,10 +93,10 @@ class Mapper:
 
     def encode(self, content: bytes, traits: int, flag: bool | None) -> bytes:
         """The record, one JSON object. Equal input gives equal bytes. None for `flag` leaves its field out."""
-        if self._only is not None or self._rename or traits & Trait.FOREIGN_STATE or len(content) == 2:
+        if self._only is not None or self._rename or traits & _FOREIGN_STATE or len(content) == 2:
             return self._rebuild(content, traits, flag)
         end = b"}"
-        if self._hashes and traits & Trait.EMAIL:
+        if self._hashes and traits & _EMAIL:
             end = self._hash_start + _hash_of(content).encode() + b'"}'
         if self._flag_field and flag is not None:
             end = end[:-1] + self._flag_start + (b"true}" if flag else b"false}")
@@ -102,13 +104,13 @@ class Mapper:
 
     def _rebuild(self, content: bytes, traits: int, flag: bool | None) -> bytes:
         values = _values(content)
-        if traits & Trait.FOREIGN_STATE:
+        if traits & _FOREIGN_STATE:
             self._place_state(values, _place(content))
         record: dict[str, object] = dict(self._event)
         for name, value in values.items():
             if self._may_leave(name):
                 record[self._name(name)] = value
-        if self._hashes and traits & Trait.EMAIL:
+        if self._hashes and traits & _EMAIL:
             record[self._name(HASH)] = _hash_of(content)
         if self._flag_field and flag is not None:
             record[self._name(self._flag_field)] = flag
