@@ -70,12 +70,17 @@ def check_field(name: str, value: object) -> str:
     """
     text = as_text(value, numbers=name in NUMERIC or name not in TARGET_FIELDS)
     if name == "countryid":
-        text = text.upper()
+        text = _code(text)
         if text and text not in COUNTRIES:
             raise FieldRefused("not_iso_3166_1")
     if len(text) > MAX_LENGTH:
         raise FieldRefused("too_long")
     return text
+
+
+def _code(text: str) -> str:
+    """In upper case, ASCII alone: a sharp s would become South Sudan."""
+    return text.upper() if text.isascii() else text
 
 
 def check_state(value: object, country: str | None) -> str:
@@ -96,7 +101,7 @@ def check_state(value: object, country: str | None) -> str:
     codes = STATES.get(country or "US")
     if codes is None and len(text) > MAX_LENGTH:
         raise FieldRefused("too_long")
-    if codes is not None and (text := text.upper()) not in codes:
+    if codes is not None and (text := _code(text)) not in codes:
         raise FieldRefused("not_a_state")
     return text
 
