@@ -6,7 +6,9 @@ One typed decoding, a few searches in the encoded content, one hash. Whatever is
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +25,8 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_LENGTH)] | None
 
 _EMAIL = int(Trait.EMAIL)  # plain numbers: joining IntFlags costs as much as decoding
 _FOREIGN = int(Trait.EMAIL | Trait.FOREIGN_STATE)
+_keys_of_nulls = re.compile(rb'"([^"]*)": ?null').findall  # where no quote is escaped
+_ASIDE = {b"audiences", b"timestamp"}
 
 
 class Standing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -79,7 +83,10 @@ class TypedPath:
         quotes = _quotes_aside(record)
         record.email, record.audiences, record.timestamp = email, None, None
         content = self._encode(record)
-        if raw.count(b'"') != content.count(b'"') + quotes + _quotes_of_nulls(raw) or not _clean(content):
+        nulls = _keys_of_nulls(raw) if b"null" in raw else ()
+        if raw.count(b'"') != content.count(b'"') + quotes + 2 * len(nulls):
+            return None  # some key stands twice
+        if not _clean(content) or (nulls and not _single(nulls, content)):
             return None
         return Event(key_of(email), content, _traits(record), audiences, timestamp)
 
@@ -116,9 +123,12 @@ def _quotes_aside(record: Typed) -> int:
     return quotes
 
 
-def _quotes_of_nulls(raw: bytes) -> int:
-    """Two for the key of each null. Without escaped quotes these bytes stand nowhere but behind a key."""
-    return 2 * (raw.count(b'":null') + raw.count(b'": null')) if b"null" in raw else 0
+def _single(nulls: Sequence[bytes], content: bytes) -> bool:
+    """Whether none of the keys that stand before a null stands anywhere else; False where that takes a closer look."""
+    distinct = set(nulls)
+    if len(distinct) < len(nulls) or distinct & _ASIDE:
+        return False
+    return not any(b"\\" in name or b'"' + name + b'":' in content for name in distinct)
 
 
 def _clean(content: bytes) -> bool:

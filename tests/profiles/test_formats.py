@@ -341,7 +341,7 @@ def test_times_as_adobe_writes_them(time: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "time", ["soon", "", True, [], -1, 1e18, "1969-12-31", "9999999999999999999", "２０２６-10-02"]
+    "time", ["soon", "", True, [], -1, 1e18, "1969-12-31", "9999999999999999999", "\uff12\uff10\uff12\uff16-10-02"]
 )
 def test_a_bad_entry_is_dropped_and_the_others_stay(time: object) -> None:
     good = {"status": "exited", "lastQualificationTime": 1790928930}
