@@ -104,12 +104,11 @@ class Mapper:
 
     def _rebuild(self, content: bytes, traits: int, flag: bool | None) -> bytes:
         values = _values(content)
-        if traits & _FOREIGN_STATE:
+        if self._only is not None:
+            values = {name: value for name, value in values.items() if name in self._only}
+        if traits & _FOREIGN_STATE and "state" in values:
             self._place_state(values, _place(content))
-        record: dict[str, object] = dict(self._event)
-        for name, value in values.items():
-            if self._may_leave(name):
-                record[self._name(name)] = value
+        record: dict[str, object] = {**self._event, **{self._name(name): value for name, value in values.items()}}
         if self._hashes and traits & _EMAIL:
             record[self._name(HASH)] = _hash_of(content)
         if self._flag_field and flag is not None:
@@ -119,16 +118,11 @@ class Mapper:
     def _place_state(self, values: _Values, place: _Place) -> None:
         """Apply the policy, in place. A code that became wrong by a merge (TX beside CA) never leaves."""
         foreign = is_foreign(place.countryid)
-        if foreign and self._state_policy == "pass":
-            return
-        if not must_be_judged(place.state, place.countryid):
+        if (foreign and self._state_policy == "pass") or not must_be_judged(place.state, place.countryid):
             return
         state = values.pop("state")
-        if foreign and self._state_policy == "foreignstate" and self._may_leave("state"):
+        if foreign and self._state_policy == "foreignstate":
             values.setdefault(FOREIGN_STATE_FIELD, state)
-
-    def _may_leave(self, name: str) -> bool:
-        return self._only is None or name in self._only or name == FOREIGN_STATE_FIELD
 
     def _name(self, name: str) -> str:
         return self._rename.get(name, name)

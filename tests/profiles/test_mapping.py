@@ -142,6 +142,7 @@ def test_an_own_foreignstate_wins_over_a_moved_state() -> None:
     own = content(email="lea@example.com", state="Nord", countryid="FR", foreignstate="Flandre")
     record = json.loads(mapper(state_policy="foreignstate").encode(own, FOREIGN, None))
     assert record == {"email": "lea@example.com", "countryid": "FR", "foreignstate": "Flandre"}
+    assert "foreignstate" not in json.loads(mapper(fields=("city",)).encode(own, FOREIGN, None))
 
 
 @pytest.mark.parametrize("settings", [{}, {"rename": {"city": "town"}}])
