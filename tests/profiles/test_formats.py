@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,6 +89,7 @@ def test_a_body_may_hold_no_profile(body: str, records: int) -> None:
         (b"name;mail\nlea;lea@example.com\n", "text/csv", "line 1"),
         (b'email,city\nlea@example.com,"Lille\n', "text/csv", "line 2"),
         (b'email,city\nlea@example.com,"Li"lle\n', "text/csv", "line 2"),
+        (b"email,city\nlea@example.com," + b"x" * 140_000, "text/csv", "line 2"),
         (b"email\nl\xe9a@example.com\n", "text/csv", "byte 7"),
         (b"email\nlea@example.com\n", "text/plain", ""),
     ],
@@ -110,8 +112,20 @@ def test_one_record_more_than_the_limit_refuses_the_body(media_type: str) -> Non
 
 
 def test_a_body_of_a_million_elements_is_refused_without_being_taken_apart() -> None:
+    body = b"[" + b"0," * 1_500_000 + b"0]"
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooManyEvents):
+            reader(max_events=10).read(body, JSON)
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+
+
+def test_blank_lines_have_the_limit_of_records() -> None:
+    assert reader(max_events=2).read(b"email\n\n\na@a.com\n\n\n\n\n", "text/csv").records == 1
     with pytest.raises(TooManyEvents):
-        reader(max_events=10).read(b"[" + b"0," * 2_000_000 + b"0]", JSON)
+        reader(max_events=2).read(b"email\n\n\n\na@a.com\n", "text/csv")
 
 
 def test_programs_hand_in_no_more_than_the_limit_either() -> None:

@@ -100,6 +100,45 @@ def test_the_typed_path_gives_what_the_exact_path_gives_or_nothing(raw: bytes, o
         assert exact.dropped == exact.rejected == []
 
 
+ODD = [
+    "",
+    " ",
+    " x",
+    "x ",
+    "Le\u0301a",
+    "\x7f",
+    "\xa0",
+    'a"b',
+    "a\\b",
+    "a\nb",
+    "x" * 255,
+    "x" * 256,
+    "null",
+    "TX",
+    "tx",
+    "QC",
+    "FR",
+]
+
+
+@pytest.mark.parametrize(
+    "rest", [{}, {"countryid": "US"}, {"countryid": "CA"}, {"countryid": "FR"}, {"countryid": "XX"}]
+)
+@pytest.mark.parametrize("name", ["email", "city", "state", "countryid", "vip"])
+@pytest.mark.parametrize("escaped", [True, False])
+def test_one_odd_value_means_the_same_on_both_paths(name: str, rest: dict[str, str], escaped: bool) -> None:
+    taken = 0
+    for odd in ODD:
+        record = {"email": "lea@example.com", **rest, name: odd}
+        raw = json.dumps(record, ensure_ascii=escaped).encode()
+        event = TypedPath(sorted(EXTRA), False).read(raw)
+        if event is not None:
+            taken += 1
+            exact = judged(raw, "arrival")
+            assert (exact.events, exact.dropped) == ([event], [])
+    assert taken or name == "email" or rest == {"countryid": "XX"}
+
+
 def test_the_typed_path_takes_the_usual_record() -> None:
     standing = {"ups/a": {"status": "realized", "lastQualificationTime": "2026-10-02T08:15:30Z"}}
     fields = dict.fromkeys(TARGET_FIELDS, "É") | {"email": " Lea@example.com", "countryid": "FR", "jobtitle": None}

@@ -26,7 +26,7 @@ NORD = content(email="lea@example.com", state="Nord", countryid="FR")
 
 
 def mapper(**settings: Any) -> Mapper:
-    defaults = {"fields": ("*",), "rename": {}, "state_policy": "drop", "apply_transformation": False}
+    defaults: dict[str, Any] = {"fields": ("*",), "rename": {}, "state_policy": "drop", "apply_transformation": False}
     return Mapper(**(defaults | settings))
 
 
