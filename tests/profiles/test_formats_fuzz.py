@@ -14,7 +14,6 @@ from engine.model import Event
 from engine.profiles.fields import TARGET_FIELDS
 from engine.profiles.formats import MEDIA_TYPES, BodyUnreadable, Parsed, Reader, TooManyEvents
 from engine.profiles.json_exact import decode_exact
-from engine.profiles.parsed import Parsed as Empty
 from engine.profiles.records import RecordJudge
 from engine.profiles.typed import TypedPath
 
@@ -86,7 +85,7 @@ records = st.builds(written, usual.map(lambda it: list(it.items())) | unusual, s
 
 
 def judged(raw: bytes, order: str) -> Parsed:
-    parsed = Empty()
+    parsed = Parsed()
     RecordJudge({}, EXTRA, order).judge(decode_exact(raw), 0, parsed)
     return parsed
 
