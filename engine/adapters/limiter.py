@@ -10,7 +10,7 @@ SHORTEST_SLEEP_SECONDS = 0.001
 
 
 class AiolimiterBucket:
-    """See `ports.Bucket`. In any window at most requests_per_second × window + burst takes; needs a burst of at least
+    """See `ports.Bucket`. In any window at most requests_per_second * window + burst takes; needs a burst of at least
     max(2, rate / 100) to keep its rate.
 
     It never waits inside aiolimiter, whose waiters spin on uvloop and are served smallest first (DESIGN §4,
@@ -27,7 +27,7 @@ class AiolimiterBucket:
 
     async def take(self) -> None:
         limiter = self._limiter or await self._emptied()
-        while not limiter.has_capacity():
+        while not limiter.has_capacity():  # noqa: ASYNC110 - it says yes by time alone, there is nothing to wait for
             await asyncio.sleep(self._pause_seconds)
         await limiter.acquire()
 

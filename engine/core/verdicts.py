@@ -1,4 +1,4 @@
-"""From a reply to what is done about it: HTTP status × responseCode → verdict. Pure.
+"""From a reply to what is done about it: HTTP status and responseCode → verdict. Pure.
 
 The tables are the ones of the domain reference §1.6 with the choices of its U-7. What decides, in this order:
 
@@ -52,20 +52,22 @@ _OURS_TO_SEND = re.compile(r"api\s?profile|user\s?token", re.IGNORECASE)
 _CODE = re.compile(r"[0-9A-Za-z_-]{1,12}")
 _ATTENDEE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _BETWEEN_WORDS = re.compile(r"""([\s"'<>()\[\]{},;:=]+)""")
-_AT_SIGNS = ("@", "%40", "\\u0040", "&#64;", "&#x40;", "＠")
+_AT_SIGNS = ("@", "%40", "\\u0040", "&#64", "&#x40", "\uff20")
 
 
-def judge(status: int, body: bytes, profiles: int, overrides: Mapping[str, VerdictKind]) -> list[Verdict]:
-    """One verdict a profile, in the order of the batch. `overrides`: `response_codes` of the configuration."""
+def judge(
+    status: int, body: bytes, profiles: int, overrides: Mapping[str, VerdictKind], *, array: bool = False
+) -> list[Verdict]:
+    """One verdict a profile, in the order of the batch. `overrides`: `response_codes` of the configuration.
+    `array`: the request was a list, so that `results` in the reply means what it says."""
     envelope = _envelope(body)
-    results = envelope.get("results") if envelope else None
-    if profiles == 1 and not (isinstance(results, list) and len(results) == 1):
-        return [_verdict(status, envelope, body, overrides)]
-    if not isinstance(results, list):
-        return [_undivided(_verdict(status, envelope, body, overrides), profiles)] * profiles
-    if len(results) != profiles:
-        return [Verdict(VerdictKind.SPLIT, "results_mismatch", excerpt(body))] * profiles
-    return [_of_result(status, one, profiles, overrides) for one in results]
+    results = envelope.get("results") if array and envelope else None
+    if isinstance(results, list) and len(results) == profiles:
+        return [_of_result(status, one, profiles, overrides) for one in results]
+    verdict = _verdict(status, envelope, body, overrides)
+    if isinstance(results, list) and verdict.kind in (VerdictKind.OK, VerdictKind.REJECT):
+        verdict = Verdict(VerdictKind.REJECT, "results_mismatch", excerpt(body))
+    return [_undivided(verdict, profiles)] * profiles
 
 
 def is_destination_fault(status: int) -> bool:
@@ -117,9 +119,7 @@ def _of_status(status: int) -> VerdictKind | None:
     return VerdictKind.CONFIG if status < 400 else STATUS.get(status)
 
 
-def _reason(
-    status: int, code: str, envelope: Mapping[str, object] | None, overrides: Mapping[str, VerdictKind]
-) -> str:
+def _reason(status: int, code: str, envelope: Mapping[str, object] | None, overrides: Mapping[str, VerdictKind]) -> str:
     success = 200 <= status < 300
     if code and code != SUCCESS and (success or code in overrides or _of_status(status) is None):
         return f"response_code_{code}" if _CODE.fullmatch(code) else "response_code_other"
@@ -133,7 +133,9 @@ def _reason(
 
 def _undivided(verdict: Verdict, profiles: int) -> Verdict:
     """One envelope for all: nobody is rejected for what another may have done, and one id belongs to nobody."""
-    if verdict.kind == VerdictKind.REJECT and profiles > 1:
+    if profiles == 1:
+        return verdict
+    if verdict.kind == VerdictKind.REJECT:
         return Verdict(VerdictKind.SPLIT, verdict.reason, verdict.excerpt)
     return Verdict(VerdictKind.OK) if verdict.kind == VerdictKind.OK else verdict
 
