@@ -205,7 +205,7 @@ def _fingerprint(mapping: bytes, *parts: str) -> bytes:
 def _failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | None) -> Reply:
     """No reply, or a success of which the end is missing. After the first byte nobody knows what was carried out."""
     if sent:
-        verdict = Verdict(VerdictKind.UNKNOWN, "timeout" if isinstance(failure, TimeoutError) else "connection_lost")
+        verdict = Verdict(VerdictKind.UNKNOWN, _lost_reason(failure))
     else:
         verdict = Verdict(VerdictKind.RETRY, connect_reason(failure))
     return Reply(
@@ -214,6 +214,12 @@ def _failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | 
         retry_after_seconds=answer.retry_after_seconds if answer else None,
         destination_fault=True,
     )
+
+
+def _lost_reason(failure: Exception) -> str:
+    if isinstance(failure, TimeoutError):
+        return "timeout"
+    return "bad_http" if isinstance(failure, aiohttp.ClientResponseError) else "connection_lost"
 
 
 def connect_reason(failure: Exception) -> str:
