@@ -153,11 +153,11 @@ class OAuthTokenSource:
 
     def _wait_seconds(self, now: float) -> float | None:
         """How long until a request should start; None: not before somebody asks for a token."""
-        if self._is_valid():
-            wait = self._refresh_at - now if self._used else None
-        else:
-            wait = 0.0 if self._waiting else None
-        return None if wait is None else max(wait, self._not_before - now, self._paused())
+        needed = self._used if self._is_valid() else self._waiting > 0
+        if not needed:
+            return None
+        due_in = self._refresh_at - now if self._is_valid() else 0.0
+        return max(due_in, self._not_before - now, self._paused())
 
     # -- one request ----------------------------------------------------------------------------------------------
 
