@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.request import getproxies, proxy_bypass
 
-from aiohttp import BasicAuth, ClientRequest, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import ClientRequest, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, USER_AGENT
 from yarl import URL
 
@@ -57,7 +57,6 @@ def open_session(url: str, *, connections: int, request_class: type[ClientReques
     twice for every request, and would put a ~/.netrc password beside our Authorization header. Loopback addresses
     never go through a proxy.
     """
-    proxy, proxy_auth = proxy_of(url)
     return ClientSession(
         connector=TCPConnector(limit=connections, ttl_dns_cache=DNS_SECONDS, keepalive_timeout=KEEPALIVE_SECONDS),
         timeout=ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=None),
@@ -65,21 +64,18 @@ def open_session(url: str, *, connections: int, request_class: type[ClientReques
         cookie_jar=DummyCookieJar(),
         request_class=request_class,
         response_class=CappedResponse,
-        proxy=proxy,
-        proxy_auth=proxy_auth,
+        proxy=proxy_of(url),
     )
 
 
-def proxy_of(url: str) -> tuple[URL | None, BasicAuth | None]:
-    """The proxy that the environment names for this URL, without its credentials, and these."""
+def proxy_of(url: str) -> URL | None:
+    """The proxy that the environment names for this URL. It may hold credentials: show its host only."""
     target = URL(url)
     host = target.host or ""
     found = getproxies().get(target.scheme)
     if not found or is_loopback(host) or proxy_bypass(host):
-        return None, None
-    proxy = URL(found if "://" in found else f"http://{found}")
-    auth = BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+        return None
+    return URL(found if "://" in found else f"http://{found}")
 
 
 __all__ = ["REPLY_BYTES", "CappedResponse", "open_session", "proxy_of"]

@@ -141,7 +141,7 @@ def _profile(email: str, now: float, *, refuse_synthetic: bool) -> Profile:
 
 def _reach(account: AccountConfig, destination: DestinationConfig) -> list[Stage]:
     url = URL(destination.resolved_url(account), encoded=True)
-    proxy, _ = proxy_of(str(url))
+    proxy = proxy_of(str(url))
     return [
         ("resolve", lambda: resolve(proxy or url), 10.0),
         ("connect", lambda: connect(url, through=proxy), 10.0),
