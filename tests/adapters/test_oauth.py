@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -22,16 +23,16 @@ AT_ONCE = Backoff(1e-9, 1e-9)
 
 
 class HandClock:
-    """Monotonic time that a test sets."""
+    """Time that goes on by itself and that a test can push: `passed` seconds ahead."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.passed = 0.0
 
     def monotonic(self) -> float:
-        return self.now
+        return time.monotonic() + self.passed
 
     def time(self) -> float:
-        return 1_790_000_000.0 + self.now - 1000.0
+        return 1_790_000_000.0 + self.passed
 
 
 class TokenServer:
@@ -107,6 +108,14 @@ async def turns(count: int = 50) -> None:
         await asyncio.sleep(0)
 
 
+async def run_for_some_turns(source: OAuthTokenSource) -> None:
+    runner = asyncio.create_task(source.run())
+    await turns()
+    runner.cancel()
+    with suppress(asyncio.CancelledError):
+        await runner
+
+
 # -- fetching ---------------------------------------------------------------------------------------------------------
 
 
@@ -171,11 +180,11 @@ async def test_a_token_in_use_is_replaced_ahead_of_its_end() -> None:
     async with source_at(server, running=False) as (source, clock, _):
         await source.refresh()
         assert source.current() == "tok-1"
-        clock.now += 3239.0
+        clock.passed += 3239.0
         runner = asyncio.create_task(source.run())
         await turns()
         assert len(server.requests) == 1
-        clock.now += 1.5
+        clock.passed += 1.5
         runner.cancel()
         runner = asyncio.create_task(source.run())
         await server.asked.acquire()
@@ -188,11 +197,11 @@ async def test_an_idle_token_is_not_replaced_and_ends() -> None:
     server = TokenServer()
     async with source_at(server, running=False) as (source, clock, _):
         await source.refresh()
-        clock.now += 3590.0
+        clock.passed += 3590.0
         runner = asyncio.create_task(source.run())
         await turns()
         assert len(server.requests) == 1
-        clock.now += 10.0
+        clock.passed += 10.0
         assert source.current() == ""
         assert await source.valid() == "tok-2"
         runner.cancel()
@@ -311,41 +320,62 @@ async def test_a_valid_token_is_no_trouble_though_its_renewal_fails() -> None:
         assert source.trouble == "token_http_500"
 
 
+class Counted:
+    """Credentials that know how often they were read: once in the turn in which a request starts."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.credentials = Credentials(client_id=self.read, client_secret=lambda: "s3cret")
+
+    def read(self) -> str:
+        self.reads += 1
+        return "client"
+
+
 async def test_failures_back_off_by_themselves() -> None:
-    server = TokenServer(*[lambda: web.Response(status=500)] * 3)
-    async with source_at(server, backoff=Backoff(1000.0, 1000.0)) as (source, _, _):
+    server, counted = TokenServer(lambda: web.Response(status=500)), Counted()
+    waits = Backoff(1000.0, 1000.0)
+    async with source_at(server, running=False, backoff=waits, credentials=counted.credentials) as (source, clock, _):
+        assert await source.refresh() == "token_http_500"
         waiter = asyncio.create_task(source.valid())
-        await server.asked.acquire()
-        await asyncio.sleep(0.05)
-        assert (len(server.requests), source.trouble) == (1, "token_http_500")
-        assert not waiter.done()
-        waiter.cancel()
+        await turns()
+        await run_for_some_turns(source)
+        assert counted.reads == 1
+        clock.passed += 1000.0
+        runner = asyncio.create_task(source.run())
+        assert await waiter == "tok-1"
+        runner.cancel()
 
 
 @pytest.mark.parametrize("value", ["120", "Mon, 21 Sep 2026 14:15:20 GMT"])
 async def test_the_endpoints_own_retry_after_is_kept(value: str) -> None:
-    server = TokenServer(lambda: web.Response(status=429, headers={"Retry-After": value}))
-    async with source_at(server, running=False) as (source, clock, _):
+    server, counted = TokenServer(lambda: web.Response(status=429, headers={"Retry-After": value})), Counted()
+    async with source_at(server, running=False, credentials=counted.credentials) as (source, clock, _):
         await source.refresh()
         waiter = asyncio.create_task(source.valid())
-        for passed, requests in ((119.0, 1), (1.5, 2)):
-            clock.now += passed
-            runner = asyncio.create_task(source.run())
-            await asyncio.sleep(0.05)
-            assert len(server.requests) == requests
-            runner.cancel()
+        clock.passed += 60.0
+        await run_for_some_turns(source)
+        assert counted.reads == 1
+        clock.passed += 60.5
+        runner = asyncio.create_task(source.run())
         assert await waiter == "tok-1"
+        runner.cancel()
 
 
 async def test_nothing_is_started_during_a_pause() -> None:
-    pause = [0.1]
-    server = TokenServer()
-    async with source_at(server, paused=lambda: pause[0]) as (source, _, _):
+    pause, server, counted = [60.0], TokenServer(), Counted()
+    async with source_at(server, running=False, paused=lambda: pause[0], credentials=counted.credentials) as (
+        source,
+        _,
+        _,
+    ):
         waiter = asyncio.create_task(source.valid())
-        await asyncio.sleep(0.03)
-        assert server.requests == []
+        await run_for_some_turns(source)
+        assert counted.reads == 0
         pause[0] = 0.0
+        runner = asyncio.create_task(source.run())
         assert await waiter == "tok-1"
+        runner.cancel()
 
 
 async def test_a_cancelled_waiter_leaves_the_others_alone() -> None:
