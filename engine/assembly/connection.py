@@ -90,12 +90,12 @@ class Tester:
         raise StepFailed(self._tokens.trouble or "no token was granted")
 
     async def _store(self, email: str) -> str:
-        profile = _profile(email, self._clock.time(), refuse_synthetic=not self._account_config.sandbox)
+        profile = profile_of(email, self._clock.time(), refuse_synthetic=not self._account_config.sandbox)
         batch = Batch([profile], [self._destination.encode(profile)])
         try:
             reply = await self._destination.send(batch, _TestPermit(self._account, self._tokens.current()))
         except PermitVoid:
-            raise StepFailed("not sent: no permit (paused, at its rate, or stopping)") from None
+            raise StepFailed("not sent: no permit (paused, breaker open, at its rate, or stopping)") from None
         if reply.retry_after_seconds is not None:
             self._account.pause(reply.retry_after_seconds)
         return self._concluded(reply.verdicts[0])
@@ -119,7 +119,8 @@ class _TestPermit:
             raise PermitVoid
 
 
-def _profile(email: str, now: float, *, refuse_synthetic: bool) -> Profile:
+def profile_of(email: str, now: float, *, refuse_synthetic: bool) -> Profile:
+    """An attendee of whom only the address is known. Raises StepFailed when it must not be sent."""
     local, _, domain = email.rpartition("@")
     if not local or not domain or not email.isprintable() or " " in email:
         raise StepFailed("not sent: that is not an e-mail address")
