@@ -52,7 +52,7 @@ _OURS_TO_SEND = re.compile(r"api\s?profile|user\s?token", re.IGNORECASE)
 _CODE = re.compile(r"[0-9A-Za-z_-]{1,12}")
 _ATTENDEE_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _BETWEEN_WORDS = re.compile(r"""([\s"'<>()\[\]{},;:=]+)""")
-_AT_SIGNS = ("@", "%40", "\\u0040", "&#64", "&#x40", "\uff20")
+_AT_SIGNS = ("@", "%40", "\\u0040", "&#64", "&#x40", "\uff20", "\\uff20")
 
 
 def judge(
@@ -190,7 +190,7 @@ def _shortened(text: str) -> str:
 
 
 def _masked(word: str) -> str:
-    return "<address>" if any(sign in word for sign in _AT_SIGNS) else word
+    return "<address>" if any(sign in word.lower() for sign in _AT_SIGNS) else word
 
 
 __all__ = ["CODES", "STATUS", "excerpt", "is_destination_fault", "is_throttled", "judge"]
