@@ -1,0 +1,162 @@
+"""Does the connection to RainFocus work? With a running engine, or with its configuration alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+
+import anyio
+import msgspec
+from yarl import URL
+
+from engine.adapters.clock import SystemClock
+from engine.adapters.oauth import Credentials, OAuthTokenSource
+from engine.adapters.reachability import Step, StepFailed, connect, resolve, timed
+from engine.adapters.sessions import open_session, proxy_of
+from engine.config import AccountConfig, DestinationConfig
+from engine.core.handover import SYNTHETIC
+from engine.dispatcher import Account
+from engine.errors import PermitVoid
+from engine.metrics import AccountMetrics
+from engine.model import NOTHING, Batch, Lane, Profile, Trait, Verdict, VerdictKind
+from engine.ports import Clock, Destination, TokenSource
+
+PERMIT_SECONDS = 10.0
+STORE_SECONDS = 60.0
+
+Stage = tuple[str, Callable[[], Awaitable[str]], float]
+
+
+async def test_connection(account: AccountConfig, destination: DestinationConfig) -> dict[str, object]:
+    """Resolve, connect and fetch a token without an engine; nothing is written. The answer has the shape of
+    `ports.Control.test_destination`."""
+    token_url = account.token_url_resolved()
+    async with open_session(token_url, connections=1) as session:
+        tokens = OAuthTokenSource(
+            token_url,
+            Credentials(
+                client_id=account.client_id_value,
+                client_secret=account.client_secret_value,
+                placement=account.token_auth,
+            ),
+            session=session,
+            clock=SystemClock(),
+            random=random.Random(),
+            metrics=AccountMetrics(),
+        )
+
+        async def token() -> str:
+            if trouble := await tokens.refresh():
+                raise StepFailed(trouble)
+            return "fetched"
+
+        return await _in_turn([*_reach(account, destination), ("token", token, 15.0)])
+
+
+class Tester:
+    """Tests one destination of a running engine, beside whatever it is doing.
+
+    With an address, that attendee is really written: its e-mail and nothing else, so no field of it changes. The
+    request pays from the account's bucket and is bound by its pause, as every other.
+    """
+
+    def __init__(
+        self,
+        account_config: AccountConfig,
+        config: DestinationConfig,
+        account: Account,
+        tokens: TokenSource,
+        destination: Destination,
+        clock: Clock,
+    ) -> None:
+        self._account_config, self._config, self._account = account_config, config, account
+        self._tokens, self._destination, self._clock = tokens, destination, clock
+
+    async def run(self, store_email: str | None) -> dict[str, object]:
+        stages = [*_reach(self._account_config, self._config), ("token", self._token, 15.0)]
+        if store_email is not None:
+            stages.append(("store", lambda: self._store(store_email.strip()), STORE_SECONDS))
+        return await _in_turn(stages)
+
+    async def _token(self) -> str:
+        if self._tokens.current():
+            return "at hand"
+        with anyio.move_on_after(PERMIT_SECONDS):
+            await self._tokens.valid()
+            return "fetched"
+        if self._account.pause_seconds() > 0:
+            raise StepFailed("the account is paused: RainFocus asked for silence (Retry-After)")
+        raise StepFailed(self._tokens.trouble or "no token was granted")
+
+    async def _store(self, email: str) -> str:
+        profile = profile_of(email, self._clock.time(), refuse_synthetic=not self._account_config.sandbox)
+        batch = Batch([profile], [self._destination.encode(profile)])
+        try:
+            reply = await self._destination.send(batch, _TestPermit(self._account, self._tokens.current()))
+        except PermitVoid:
+            raise StepFailed("not sent: no permit (paused, breaker open, at its rate, or stopping)") from None
+        if reply.retry_after_seconds is not None:
+            self._account.pause(reply.retry_after_seconds)
+        return self._concluded(reply.verdicts[0])
+
+    def _concluded(self, verdict: Verdict) -> str:
+        if verdict.kind == VerdictKind.OK:
+            return f"stored as attendee {verdict.attendee_id}" if verdict.attendee_id else "stored"
+        raise StepFailed(f"{verdict.kind}: {verdict.reason} {verdict.excerpt}".rstrip())
+
+
+class _TestPermit:
+    """See `ports.Permit`: a fresh permit of the account's arbiter, ahead of new batches."""
+
+    def __init__(self, account: Account, token: str) -> None:
+        self._account, self.token = account, token
+
+    async def use(self) -> None:
+        with anyio.move_on_after(PERMIT_SECONDS) as waiting:
+            await self._account.grant_again()
+        if waiting.cancelled_caught or not self._account.may_send(self.token):
+            raise PermitVoid
+
+
+def profile_of(email: str, now: float, *, refuse_synthetic: bool) -> Profile:
+    """An attendee of whom only the address is known. Raises StepFailed when it must not be sent."""
+    local, _, domain = email.rpartition("@")
+    if not local or not domain or not email.isprintable() or " " in email:
+        raise StepFailed("not sent: that is not an e-mail address")
+    content = msgspec.json.encode({"email": email})
+    if refuse_synthetic and SYNTHETIC in content.lower():
+        raise StepFailed("not sent: synthetic addresses never leave for a real attendee store")
+    return Profile(
+        key=sha256(email.lower().encode()).digest(),
+        content=content,
+        traits=Trait.EMAIL,
+        lane=Lane.LIVE,
+        lowest=NOTHING,
+        through=NOTHING,
+        last=NOTHING,
+        events=1,
+        oldest_at=now,
+    )
+
+
+def _reach(account: AccountConfig, destination: DestinationConfig) -> list[Stage]:
+    url = URL(destination.resolved_url(account), encoded=True)
+    proxy = proxy_of(str(url))
+    return [
+        ("resolve", lambda: resolve(proxy or url), 10.0),
+        ("connect", lambda: connect(url, through=proxy), 10.0),
+    ]
+
+
+async def _in_turn(stages: Sequence[Stage]) -> dict[str, object]:
+    """One after the other, up to the first that fails: what follows would fail for the same reason."""
+    steps: list[Step] = []
+    for name, action, seconds in stages:
+        steps.append(await timed(name, action(), seconds=seconds))
+        if not steps[-1].ok:
+            break
+    return {"ok": all(step.ok for step in steps), "steps": msgspec.to_builtins(steps)}
+
+
+__all__ = ["Tester", "test_connection"]

@@ -1,0 +1,93 @@
+"""Everything that talks to RainFocus for one account: sessions, token, destinations, and their tests."""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from engine.adapters.oauth import Credentials, OAuthTokenSource
+from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination
+from engine.adapters.sessions import open_session
+from engine.assembly.connection import Tester, test_connection
+from engine.config import AccountConfig, DestinationConfig
+from engine.core.handover import Policy
+from engine.dispatcher import Account
+from engine.ports import Clock, Destination, TokenSource
+from engine.profiles.mapping import Mapper
+
+TOKEN_CONNECTIONS = 1
+
+
+class Outward(msgspec.Struct):
+    """One account's way out, by destination name. `testers`: see `ports.Control.test_destination`."""
+
+    tokens: TokenSource
+    destinations: dict[str, Destination]
+    testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
+
+
+async def build_outward(
+    config: AccountConfig,
+    destinations: list[DestinationConfig],
+    account: Account,
+    clock: Clock,
+    random: random_module.Random,
+    stack: AsyncExitStack,
+) -> Outward:
+    """The sessions are closed by `stack`. The token source makes its own connections: a token must not wait for a
+    request that waits for it."""
+    session = open_session(
+        config.base_url_resolved(), connections=config.rate.max_concurrency, request_class=MeteredRequest
+    )
+    stack.push_async_callback(session.close)
+    token_session = open_session(config.token_url_resolved(), connections=TOKEN_CONNECTIONS)
+    stack.push_async_callback(token_session.close)
+    tokens = OAuthTokenSource(
+        config.token_url_resolved(),
+        credentials_of(config),
+        session=token_session,
+        clock=clock,
+        random=random,
+        metrics=account.metrics,
+        paused=account.pause_seconds,
+    )
+    stack.push_async_callback(tokens.close)
+    outward = Outward(tokens, {}, {})
+    for one in destinations:
+        destination = RainFocusDestination(
+            one, config, mapper=mapper_of(one), policy=policy_of(one), session=session, clock=clock, random=random
+        )
+        outward.destinations[one.name] = destination
+        outward.testers[one.name] = Tester(config, one, account, tokens, destination, clock).run
+    return outward
+
+
+def credentials_of(config: AccountConfig) -> Credentials:
+    return Credentials(
+        client_id=config.client_id_value, client_secret=config.client_secret_value, placement=config.token_auth
+    )
+
+
+def mapper_of(config: DestinationConfig) -> Mapper:
+    in_body = config.event_in != "query"
+    return Mapper(
+        fields=config.fields,
+        rename=config.rename,
+        state_policy=config.state_policy,
+        apply_transformation=config.apply_transformation,
+        flag_field=config.exits.partition("flag:")[2],
+        event_param=config.event_param if in_body else "",
+        event_code=config.event_code if in_body else "",
+    )
+
+
+def policy_of(config: DestinationConfig) -> Policy:
+    """What `encode` needs to know of the hand-over: which memberships a flag is about."""
+    audiences = None if "*" in config.audiences else frozenset(config.audiences)
+    return Policy(audiences=audiences, exits=config.exits)
+
+
+__all__ = ["Outward", "build_outward", "test_connection"]
