@@ -100,6 +100,7 @@ class Profile(msgspec.Struct):
     still_seconds: float = 0.0  # how long its destination had stood still when the oldest event came: not aged
     letter: int = 0  # a replay's dead letter
     under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
+    passed: list[Profile] | None = None  # replays found overtaken: they end excluded, together with the rest
     receipts: list[tuple[object, int]] | None = None  # (tracker, offset) of whoever asks for these events; never stored
 
 

@@ -38,8 +38,8 @@ class Engine:
     finish (at most `drain_timeout_seconds`), the backlog stays in the journal. Enter and exit may come from different
     tasks. A failure of the engine never cancels its host: `stopped()` raises it, `submit` raises Stopped from it.
 
-    `destinations` (name -> Destination), `journal`, `state`, `clock` and `random` take own implementations of the ports;
-    a journal of one's own comes with a state in memory unless one is given.
+    `destinations` (name -> Destination), `journal`, `state`, `clock` and `random` take own implementations of the
+    ports; a journal of one's own comes with a state in memory unless one is given.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from engine.core.fold import EMPTY, Merge, add_event, fold_held, fold_under, stamps_of
+from engine.core.fold import EMPTY, Merge, add_event, events_of, fold_held, fold_under, stamps_of
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
@@ -451,10 +451,8 @@ def _empty_into(marker: Profile, older: Profile, last_event: int) -> None:
     marker.through = max(marker.through, last_event)
     marker.held_through = max(marker.held_through, older.held_through)
     marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
-    receipts = [*(older.receipts or ()), *(receipt for part in older.under or () for receipt in part.receipts or ())]
+    receipts = [
+        *(older.receipts or ()),
+        *(receipt for part in [*(older.under or ()), *(older.passed or ())] for receipt in part.receipts or ()),
+    ]
     marker.receipts = [*receipts, *(marker.receipts or ())] or None
-
-
-def events_of(profile: Profile) -> int:
-    """Events merged into a profile, replays that are still kept apart included."""
-    return profile.events + (len(profile.under) if profile.under else 0)

@@ -71,6 +71,7 @@ def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
     newer.first_tried_at = older.first_tried_at or newer.first_tried_at
     newer.letter = newer.letter or older.letter
     newer.under = [*(older.under or ()), *(newer.under or ())] or None
+    newer.passed = [*(older.passed or ()), *(newer.passed or ())] or None
     if older.receipts is not None:
         newer.receipts = older.receipts if newer.receipts is None else older.receipts + newer.receipts
 
@@ -80,7 +81,7 @@ def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
     if held is None or held.profile.last <= profile.held_through:
         return 0
     older = held.profile
-    events = older.events + len(older.under or ())
+    events = events_of(older)
     fold_under(profile, older, merge)
     profile.held_through = older.last
     return events
@@ -111,6 +112,11 @@ def _winners(profile: Profile, content: bytes, stamps: dict[str, float] | None) 
     profile.stamps = {name: at for name, at in known.items() if name not in fields}
     profile.stamps.update((name, times[name]) for name in fields if name in times)
     return msgspec.json.encode(fields)
+
+
+def events_of(profile: Profile) -> int:
+    """Events merged into a profile, replays that are kept apart included."""
+    return profile.events + len(profile.under or ()) + len(profile.passed or ())
 
 
 def overtaken(part: Profile, confirmed_through: int) -> bool:

@@ -52,11 +52,11 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
     return [membership for audience, membership in audiences.items() if audience in policy.audiences]
 
 
-def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> list[Profile]:
-    """Fold replayed dead letters under the leased profile; returns those that were overtaken, for the caller to
-    settle: a confirmed newer state has passed them."""
+def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> None:
+    """Fold replayed dead letters under the leased profile. Those that a confirmed newer state has passed are only
+    counted: they get their outcome with the rest, since no newer event's may be durable before an older one's."""
     if not profile.under:
-        return []
+        return
     parts = sorted(profile.under, key=lambda part: part.through, reverse=True)
     profile.under = None
     confirmed = entry.confirmed_through if entry else NOTHING
@@ -64,4 +64,4 @@ def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> l
     for part in parts:
         if not overtaken(part, confirmed):
             fold_under(profile, part, merge)
-    return passed
+    profile.passed = [*(profile.passed or ()), *passed] or None

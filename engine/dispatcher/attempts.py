@@ -137,10 +137,8 @@ def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
         consumer.joined(profile, stored.held, gained)
-    passed = fold_replays(profile, stored.entry, consumer.merge)
-    for part in passed:
-        consumer.books.settle_overtaken(part, consumer.clock.time())
-    consumer.coalescer.gained(gained - len(passed))
+    fold_replays(profile, stored.entry, consumer.merge)
+    consumer.coalescer.gained(gained)
 
 
 def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from engine.core.audit import outcomes_of
-from engine.core.coalescer import events_of
+from engine.core.fold import events_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
 from engine.ports import ConsumerState, KeyState, Transition
@@ -64,16 +64,21 @@ class Books:
         attendee_id: str = "",
     ) -> None:
         """The events of this profile have their outcome: the newest one this, the others merged into it."""
-        events = events_of(profile)
+        events = profile.events + len(profile.under or ())
         self._count(f"{outcome}:{reason}" if reason else outcome, 1)
         if events > 1:
             self._count(Outcome.SUPERSEDED, events - 1)
+        self._overtaken(profile)
         through = profile.through if confirmed else NOTHING
         self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
+        self._drop(profile)
+        self._notify(profile, outcome)
+
+    def _drop(self, profile: Profile) -> None:
+        """What is on disk of it is done with."""
         if profile.held_through != NOTHING:
             self._unhold(profile.key)
             self.open.drop.append((profile.key, profile.last))
-        self._notify(profile, outcome)
 
     def dropped(self, key: bytes) -> int:
         """Through which offset a copy on disk of this key is settled or forgotten by the open transition."""
@@ -87,14 +92,17 @@ class Books:
                 held for held in self.open.hold if held.kind != HeldKind.WAITING or held.profile.key != key
             ]
 
-    def settle_overtaken(self, part: Profile, at: float) -> None:
-        """A replayed dead letter found a newer state confirmed: its one event is excluded, the letter says why."""
-        self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
-        self.open.letters.append((part.letter, LetterState.OVERTAKEN))
-        self._notify(part, Outcome.EXCLUDED)
+    def _overtaken(self, profile: Profile) -> None:
+        """Replayed dead letters that found a newer state confirmed: their events are excluded, the letters say why."""
+        for part in profile.passed or ():
+            self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
+            self.open.letters.append((part.letter, LetterState.OVERTAKEN))
+            self._notify(part, Outcome.EXCLUDED)
 
     def settle_nothing(self, profile: Profile, at: float) -> None:
-        """Every replay in it was overtaken and nothing else was waiting: only its offsets are done with."""
+        """Every replay in it was overtaken and nothing else was waiting."""
+        self._overtaken(profile)
+        self._drop(profile)
         self._write(LedgerEntry(profile.key, Outcome.EXCLUDED, "overtaken", profile.last, NOTHING, b"", at))
 
     def _write(self, entry: LedgerEntry) -> None:
@@ -215,4 +223,5 @@ def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
 def copy_to_store(profile: Profile) -> Profile:
     """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
     under = [copy_to_store(part) for part in profile.under] if profile.under else None
-    return msgspec.structs.replace(profile, receipts=None, under=under)
+    passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
+    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)

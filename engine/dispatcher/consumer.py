@@ -15,8 +15,8 @@ import msgspec
 from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
-from engine.core.coalescer import Coalescer, events_of
-from engine.core.fold import Merge
+from engine.core.coalescer import Coalescer
+from engine.core.fold import Merge, events_of
 from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts

@@ -26,6 +26,7 @@ from engine.testing.destination import FakeDestination
 HOLD_SECONDS = 2.0
 CONFIG = {
     "journal": {"kind": "memory"},
+    "source": [{"mapping": {"version": "version"}}],
     "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 10, "max_concurrency": 8}}],
     "destination": [
         {

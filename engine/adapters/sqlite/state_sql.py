@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from engine.core.codec import VerdictRow, pack_profile, pack_verdicts, unpack_profile, unpack_verdicts
+from engine.core.fold import events_of
 from engine.model import Held, HeldKind, LedgerEntry, LetterState
 from engine.ports import ConsumerState, LetterFilter, Transition
 
@@ -177,7 +178,7 @@ def _hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
             held.reason,
             held.excerpt,
             str(held.state),
-            profile.events + len(profile.under or ()),
+            events_of(profile),
             profile.last,
             pack_profile(profile),
         ),
