@@ -386,9 +386,7 @@ async def test_a_caller_that_hangs_up_in_mid_body_is_no_fault(make: Make, caplog
 async def test_a_refusal_comes_before_the_body_is_read(make: Make, type: str) -> None:
     bench = await make()
     bench.intake.refused = Overloaded(type, "not now", 10.0)
-    head = (
-        b"POST /v1/profiles HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
-    )
+    head = head_of_length(50)
     reader, writer = await raw(bench, head)
     answer = await reader.readuntil(b"}")
     writer.close()
@@ -448,9 +446,7 @@ async def test_a_caller_that_hangs_up_in_mid_commit_loses_nothing(make: Make) ->
     bench = await make()
     bench.intake.gate.clear()
     body = b'[{"email": "a"}]'
-    head = (
-        b"POST /v1/profiles HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    )
+    head = head_of_length(len(body))
     _, writer = await raw(bench, head + body)
     await bench.intake.entered.wait()
     writer.close()

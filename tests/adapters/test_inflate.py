@@ -6,7 +6,7 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.adapters.inflate import MEMBERS_MAX, InflateProblem, inflate
@@ -27,11 +27,13 @@ def raw_deflate(data: bytes) -> bytes:
 COMPRESS = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300_000), st.sampled_from(sorted(COMPRESS)))
 def test_what_was_compressed_comes_back(data: bytes, encoding: str) -> None:
     assert inflate(COMPRESS[encoding](data), encoding, 300_000) == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=10_000))
 def test_deflate_without_its_header_is_understood(data: bytes) -> None:
     assert inflate(raw_deflate(data), "deflate", 10_000) == data
