@@ -20,6 +20,7 @@ BODY_SECONDS = 10.0
 LETTERS_AT_ONCE = 100
 LETTERS_AT_ONCE_MAX = 1_000
 IDS_MAX = 1_000
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 CONDITIONS = ("destination", "class", "reason", "since", "until", "state", "key", "id", "ids")
 KINDS = {str(kind): kind for kind in (HeldKind.DEAD, HeldKind.EXPIRED)}
 STATES: dict[str, LetterState | None] = {**{str(state): state for state in LetterState}, "all": None}
@@ -50,11 +51,11 @@ async def body_as(request: web.Request, shape: type[T]) -> T:
 
 
 async def _body(request: web.Request) -> bytes:
-    """Bodies of forms are refused even where nothing is read of them: a stranger's page can send those."""
+    """What a form sends is refused even where nothing is read of it: a stranger's page can send that unasked."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if request.body_exists or given:
-        if given != "application/json" or "content-encoding" in request.headers:
-            raise Problem("unsupported-media-type", "send application/json, not compressed")
+    plain_json = given == "application/json" and "content-encoding" not in request.headers
+    if given in FORM_TYPES or (request.body_exists and not plain_json):
+        raise Problem("unsupported-media-type", "send application/json, not compressed")
     try:
         with anyio.fail_after(BODY_SECONDS):
             return await request.read()

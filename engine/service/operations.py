@@ -17,7 +17,7 @@ class Operation(msgspec.Struct, frozen=True):
     tag: str
     summary: str
     scope: str = ""
-    answers: dict[int, str] = {200: "Anything"}
+    answers: dict[int, str] = msgspec.field(default_factory=lambda: {200: "Anything"})
     parameters: tuple[str, ...] = ()
     body: str = ""
     media_type: str = "application/json"
