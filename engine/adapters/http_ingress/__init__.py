@@ -4,6 +4,7 @@ from engine.adapters.http_ingress.access import ANYBODY, Access, Caller, Head, K
 from engine.adapters.http_ingress.body import BodyReader, Inflate
 from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
 from engine.adapters.http_ingress.ingress import Ingress
+from engine.adapters.http_ingress.listener import Listener, tls_context
 from engine.adapters.http_ingress.problems import TYPES, Problem, prepare
 from engine.adapters.http_ingress.request import MEDIA_TYPES, IngressAnswer, IngressRequest
 
@@ -20,10 +21,12 @@ __all__ = [
     "IngressAnswer",
     "IngressRequest",
     "KeyRing",
+    "Listener",
     "Problem",
     "add_ingress_routes",
     "create_ingress_app",
     "head_of",
     "is_loopback",
     "prepare",
+    "tls_context",
 ]

@@ -67,7 +67,7 @@ async function ask(method, path, body) {
   }
   const said = await answer.json().catch(() => null);
   if (answer.ok) return said;
-  if (answer.status === 401) at("key-form").hidden = false;
+  if (answer.status === 401 || said?.type === "forbidden") at("key-form").hidden = false;
   const why = said?.detail ?? `It answered with status ${answer.status}.`;
   throw new Refused(answer.status, answer.status === 401 && key ? `This key is not accepted: ${why}` : why);
 }
@@ -193,7 +193,6 @@ async function watch() {
   if (!document.hidden) {
     try {
       showStatus(await ask("GET", "v1/status"));
-      at("key-form").hidden = true;
       wellAgain("Status");
     } catch (error) {
       say(at("health"), error.status === 401 ? "A key is needed" : "No figures", "bad");
