@@ -9,7 +9,6 @@ from typing import TypeVar
 import anyio
 import msgspec
 from aiohttp import web
-from multidict import MultiMapping
 
 from engine.adapters.http_ingress import Problem
 from engine.model import HeldKind, LetterState
@@ -162,7 +161,7 @@ async def body_as_mapping(request: web.Request) -> dict[str, object]:
         raise Problem("bad-request", "the body must be a JSON object") from None
 
 
-def _once(query: MultiMapping[str]) -> Mapping[str, str]:
+def _once(query: Mapping[str, str]) -> Mapping[str, str]:
     if len(set(query)) != len(query):
         raise Problem("bad-request", "a condition is given twice; join ids with commas")
     return query
