@@ -1,1 +1,6 @@
-"""The admin API, the dashboard and the OpenAPI document; acts through the Control port."""
+"""What people and tools ask of a running engine over HTTP: admin API, OpenAPI document, dashboard."""
+
+from engine.service.admin import add_admin_routes, create_admin_app, create_service_app
+from engine.service.openapi import document
+
+__all__ = ["add_admin_routes", "create_admin_app", "create_service_app", "document"]

@@ -1,0 +1,32 @@
+"""Events in over HTTP: a core that knows no server, and its aiohttp front end."""
+
+from engine.adapters.http_ingress.access import ANYBODY, Access, Caller, Head, KeyRing, is_loopback
+from engine.adapters.http_ingress.body import BodyReader, Inflate
+from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
+from engine.adapters.http_ingress.ingress import Ingress
+from engine.adapters.http_ingress.listener import Listener, tls_context
+from engine.adapters.http_ingress.problems import TYPES, Problem, prepare
+from engine.adapters.http_ingress.request import MEDIA_TYPES, IngressAnswer, IngressRequest
+
+__all__ = [
+    "ANYBODY",
+    "MEDIA_TYPES",
+    "TYPES",
+    "Access",
+    "BodyReader",
+    "Caller",
+    "Head",
+    "Inflate",
+    "Ingress",
+    "IngressAnswer",
+    "IngressRequest",
+    "KeyRing",
+    "Listener",
+    "Problem",
+    "add_ingress_routes",
+    "create_ingress_app",
+    "head_of",
+    "is_loopback",
+    "prepare",
+    "tls_context",
+]

@@ -1,0 +1,135 @@
+"""Who may ask for what: keys with scopes, or, without keys, this machine only."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engine.adapters.http_ingress.problems import Problem
+
+CHALLENGE = 'Bearer realm="rainfocus-engine"'
+FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
+
+
+class Head(msgspec.Struct):
+    """What is known of a request before its body. `headers`: found by lower-case name. `peer`: the IP address of the
+    other end; "" when it came through a Unix socket."""
+
+    headers: Mapping[str, str]
+    peer: str
+
+
+class Caller(Protocol):
+    """Whom a key belongs to; see `api_keys.Key`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scopes(self) -> frozenset[str]: ...
+
+    @property
+    def source(self) -> str: ...
+
+
+class KeyRing(Protocol):
+    """See `api_keys.Keys`."""
+
+    @property
+    def required(self) -> bool: ...
+
+    def authenticate(self, authorization: str | None, x_api_key: str | None) -> Caller | None: ...
+
+    def take(self, name: str, events: int) -> float: ...
+
+
+class _Anybody(msgspec.Struct, frozen=True):
+    """The caller when there are no keys: everything is open, under no name."""
+
+    name: str = ""
+    scopes: frozenset[str] = frozenset(
+        {
+            *("profiles:write", "profiles:view", "profiles:erase"),
+            *("destinations:view", "destinations:manage", "destinations:activate"),
+        }
+    )
+    source: str = ""
+
+
+ANYBODY = _Anybody()
+
+
+class Access:
+    """One for all listeners."""
+
+    def __init__(self, keys: KeyRing) -> None:
+        self.keys = keys
+
+    def require(self, head: Head, scope: str) -> Caller:
+        """The caller, if it may do this. Raises Problem: 401 without a valid key, 403 without the scope or, when no
+        keys are configured, for everybody who is not on this machine."""
+        caller = self.caller(head)
+        if scope not in caller.scopes:
+            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+            detail = f"this needs a key with the scope {scope}"
+            raise Problem("forbidden", detail, headers={"WWW-Authenticate": challenge})
+        return caller
+
+    def caller(self, head: Head) -> Caller:
+        """The caller, whatever it may do. Raises Problem."""
+        if not self.keys.required:
+            self.require_local(head)
+            return ANYBODY
+        authorization, x_api_key = head.headers.get("authorization"), head.headers.get("x-api-key")
+        found = self.keys.authenticate(authorization, x_api_key)
+        if found is None:
+            invalid = ', error="invalid_token"' if authorization or x_api_key else ""
+            hint = "send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+            detail = "this key is not known" if invalid else hint
+            raise Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE + invalid})
+        return found
+
+    def require_local(self, head: Head) -> None:
+        """Without keys only this machine may ask: neither a page of a stranger in a browser here (by a name it made
+        point here, or across origins) nor a proxy that lets strangers in. Raises Problem."""
+        if self.keys.required:
+            return
+        if head.peer and not is_loopback(head.peer):
+            raise _not_local("no keys are configured, so only this machine may ask; configure [[ingress.keys]]")
+        if any(name in head.headers for name in FORWARDING):
+            raise _not_local("the request came through a proxy and no keys are configured; configure [[ingress.keys]]")
+        host = head.headers.get("host", "")
+        if not is_loopback(_host_of(host)):
+            raise _not_local("no keys are configured, so Host must be localhost or a loopback address")
+        origin = head.headers.get("origin")
+        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+            raise _not_local("the request was made by a page of another origin and no keys are configured")
+
+
+def is_loopback(host: str) -> bool:
+    """An address of this machine, or the name localhost."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _host_of(authority: str) -> str:
+    """The host of `host`, `host:port`, `[address]` or `[address]:port`; "" for anything else."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        return (parts.hostname or "") if parts.netloc == authority and "@" not in authority else ""
+    except ValueError:
+        return ""
+
+
+def _not_local(detail: str) -> Problem:
+    return Problem("not-local", detail)

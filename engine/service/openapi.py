@@ -1,0 +1,185 @@
+"""The OpenAPI 3.1 document, made of the operations and the shapes below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
+from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
+from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
+
+Json = dict[str, Any]
+
+
+def _object(required: Mapping[str, Json] | None = None, **optional: Json) -> Json:
+    needed = dict(required or {})
+    shape: Json = {"type": "object", "properties": {**needed, **optional}}
+    return shape | ({"required": [*needed]} if needed else {})
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TEXT: Json = {"type": "string"}
+WHOLE: Json = {"type": "integer"}
+NUMBER: Json = {"type": "number"}
+FLAG: Json = {"type": "boolean"}
+ANY: Json = {"type": "object", "additionalProperties": True}
+COUNTS: Json = {"type": "object", "additionalProperties": WHOLE}
+BY_DESTINATION: Json = {"type": ["object", "null"], "additionalProperties": COUNTS}
+KEY: Json = {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"}
+TIME: Json = {"description": "Epoch seconds or ISO 8601", "type": ["number", "string"]}
+PROBLEM_TYPE: Json = {"type": "string", "examples": [*TYPES]}
+STATE: Json = {"type": "string", "enum": ["pending", "settled"]}
+DESTINATION: Json = _object({"name": TEXT, "state": {"enum": ["active", "paused", "open"]}, "counts": COUNTS})
+LETTER: Json = _object(
+    {"id": WHOLE, "destination": TEXT, "key": KEY, "kind": {"enum": [*KINDS]}, "reason": TEXT},
+    **{"excerpt": TEXT, "attempts": WHOLE, "events": WHOLE, "first_tried_at": NUMBER, "at": NUMBER, "state": TEXT},
+    content=ANY,
+)
+CONDITIONS: dict[str, Json] = {
+    "destination": TEXT,
+    "class": {"type": "string", "enum": [*KINDS]},
+    "reason": TEXT,
+    "since": TIME,
+    "until": TIME,
+    "state": {"type": "string", "enum": [*STATES], "default": "kept"},
+    "key": KEY,
+    "ids": {"description": f"At most {IDS_MAX}; joined with commas in a query", **_list(WHOLE)},
+}
+SCHEMAS: dict[str, Json] = {
+    "Accepted": _object(
+        {
+            "accepted": WHOLE,
+            "rejected": _list(_ref("Rejection")),
+            "dropped": _list(_ref("Rejection")),
+            "receipt": {"type": ["string", "null"]},
+        },
+        state=STATE,
+        destinations=BY_DESTINATION,
+    ),
+    "Anything": ANY,
+    "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
+    "Backup": _object({"directory": TEXT}),
+    "Destination": DESTINATION,
+    "Destinations": _object({"destinations": _list(_ref("Destination"))}),
+    "Events": {"description": 'One profile, an array of them, {"profiles": […]}, or what AEP sends'},
+    "Filter": _object(None, **CONDITIONS, dry_run=FLAG),
+    "Forgotten": _object({"key": KEY, "offset": WHOLE}),
+    "Found": _object({"key": KEY, "destinations": ANY}),
+    "Letter": LETTER,
+    "Letters": _object({"letters": _list(_ref("Letter")), "next": {"type": ["integer", "null"]}, "total": WHOLE}),
+    "Lookup": _object({"email": {"type": "string", "format": "email"}}),
+    "Problem": _object({"type": PROBLEM_TYPE, "title": TEXT, "status": WHOLE, "detail": TEXT}),
+    "Purged": _object({"matched": WHOLE, "purged": WHOLE}),
+    "Ready": _object({"ready": FLAG}, reasons=_list(TEXT)),
+    "Receipt": _object({"id": TEXT, "state": STATE, "destinations": BY_DESTINATION}),
+    "Rejection": _object({"index": WHOLE, "field": TEXT, "reason": TEXT}),
+    "Replayed": _object({"matched": WHOLE, "replayed": WHOLE}),
+    "Test": _object(None, store_email={"type": "string", "format": "email"}),
+    "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
+    "Text": TEXT,
+}
+
+
+MEANING = {202: "Accepted", 207: "Accepted in part", 422: "Every record was rejected", 503: "Not now"}
+
+
+def _query(name: str, schema: Json, description: str = "") -> Json:
+    entry: Json = {"name": name, "in": "query", "required": False, "schema": schema}
+    if schema.get("type") == "array":
+        entry |= {"style": "form", "explode": False}
+    return entry | ({"description": description} if description else {})
+
+
+PARAMETERS: dict[str, Json] = {
+    **{name: _query(name, CONDITIONS[name]) for name in FILTER},
+    "source": _query("source", TEXT, "Which [[source]] the events are of; by default the key's, else the first"),
+    "lane": _query("lane", {"type": "string", "enum": ["live", "backfill"]}),
+    "limit": _query(
+        "limit", {"type": "integer", "minimum": 1, "maximum": LETTERS_AT_ONCE_MAX, "default": LETTERS_AT_ONCE}
+    ),
+    "after": _query("after", {"type": "integer", "minimum": 0, "default": 0}, "The `next` of the page before"),
+    "content": _query("content", {"type": "boolean", "default": False}, "Needs the scope profiles:view too"),
+    "dry_run": _query("dry_run", {"type": "boolean", "default": False}, "Only count"),
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", "examples": ["wait=10"]},
+        "description": "wait=N: answer when all is settled, or after N seconds (at most 60)",
+    },
+}
+
+
+def document(version: str = "0") -> Json:
+    """All of it: what the ingress and the admin side answer, whether they share a listener or not."""
+    paths: dict[str, Json] = {}
+    for operation in (*INGRESS, *ADMIN):
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _entry(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "RainFocus engine",
+            "version": version,
+            "description": "With [admin] configured, everything but events, receipts and probes has its own listener.",
+        },
+        "servers": [{"url": "."}],
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "parameters": PARAMETERS,
+            "responses": {"Problem": _content("Problem", "An error (RFC 9457)", "application/problem+json")},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def _entry(operation: Operation) -> Json:
+    entry: Json = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": [
+            *({"$ref": f"#/components/parameters/{name}"} for name in operation.parameters),
+            *(_in_path(name) for name in re.findall(r"{(\w+)}", operation.path)),
+        ],
+        "responses": {
+            **_good(operation),
+            "default": {"$ref": "#/components/responses/Problem"},
+        },
+        "security": [],
+    }
+    if operation.scope:
+        entry["security"] = [{"bearer": []}, {"header": []}, {}]
+        entry["description"] = f"Needs a key with the scope {operation.scope}; without keys, this machine."
+    if operation.body:
+        kinds = MEDIA_TYPES if operation.body == "Events" else ("application/json",)
+        entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
+        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup")
+    return entry
+
+
+def _good(operation: Operation) -> Json:
+    return {
+        str(status): _content(name, MEANING.get(status, "Fine"), operation.media_type)
+        for status, name in operation.answers.items()
+    }
+
+
+def _content(name: str, description: str, media_type: str) -> Json:
+    return {"description": description, "content": {media_type: {"schema": _ref(name)}}}
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": KEY if name == "key" else TEXT}

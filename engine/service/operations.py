@@ -1,0 +1,179 @@
+"""Every address there is, once: who may use it, and what its OpenAPI entry says. The routes are made from it."""
+
+from __future__ import annotations
+
+import msgspec
+
+FILTER = ("destination", "class", "reason", "since", "until", "state", "key", "ids")
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """`id` names its handler. `parameters` and `body` name parts of the OpenAPI document; `answers`: status -> schema.
+    `media_type`: of the good answer."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    scope: str = ""
+    answers: dict[int, str] = msgspec.field(default_factory=lambda: {200: "Anything"})
+    parameters: tuple[str, ...] = ()
+    body: str = ""
+    media_type: str = "application/json"
+
+    @property
+    def status(self) -> int:
+        return next(iter(self.answers))
+
+
+WRITE, VIEW, ERASE = "profiles:write", "profiles:view", "profiles:erase"
+SEE, MANAGE, ACTIVATE = "destinations:view", "destinations:manage", "destinations:activate"
+
+INGRESS = (
+    Operation(
+        "post_profiles",
+        "POST",
+        "/v1/profiles",
+        "events",
+        "Hand in profile events; answered once they are durable",
+        WRITE,
+        {202: "Accepted", 207: "Accepted", 422: "Accepted"},
+        ("source", "lane", "Prefer"),
+        "Events",
+    ),
+    Operation(
+        "get_receipt", "GET", "/v1/receipts/{id}", "events", "What became of the events", WRITE, {200: "Receipt"}
+    ),
+    Operation("livez", "GET", "/livez", "probes", "Does the process answer"),
+    Operation("readyz", "GET", "/readyz", "probes", "Does it accept events", "", {200: "Ready", 503: "Ready"}),
+)
+
+ADMIN = (
+    Operation(
+        "get_profile", "GET", "/v1/profiles/{key}", "profiles", "What became of a person's events", VIEW, {200: "Found"}
+    ),
+    Operation(
+        "forget_profile",
+        "DELETE",
+        "/v1/profiles/{key}",
+        "profiles",
+        "Erase a person; durable when answered, done behind it",
+        ERASE,
+        {202: "Forgotten"},
+    ),
+    Operation(
+        "lookup_profile",
+        "POST",
+        "/v1/profiles/lookup",
+        "profiles",
+        "The same by e-mail address, which never stands in a URL",
+        VIEW,
+        {200: "Found"},
+        body="Lookup",
+    ),
+    Operation(
+        "list_destinations", "GET", "/v1/destinations", "destinations", "All destinations", SEE, {200: "Destinations"}
+    ),
+    Operation(
+        "get_destination", "GET", "/v1/destinations/{name}", "destinations", "One of them", SEE, {200: "Destination"}
+    ),
+    Operation(
+        "test_destination",
+        "POST",
+        "/v1/destinations/{name}/test",
+        "destinations",
+        "Resolve, connect, fetch a token; with store_email also write that attendee",
+        MANAGE,
+        {200: "Tested"},
+        body="Test",
+    ),
+    Operation(
+        "pause_destination",
+        "POST",
+        "/v1/destinations/{name}/pause",
+        "destinations",
+        "Send nothing until resumed; events are kept",
+        ACTIVATE,
+        {200: "Destination"},
+    ),
+    Operation(
+        "resume_destination",
+        "POST",
+        "/v1/destinations/{name}/resume",
+        "destinations",
+        "Go on sending",
+        ACTIVATE,
+        {200: "Destination"},
+    ),
+    Operation("get_status", "GET", "/v1/status", "books", "Journal, accounts, destinations", SEE),
+    Operation("list_runs", "GET", "/v1/runs", "books", "Hourly windows with AEP's names", SEE),
+    Operation(
+        "get_audit", "GET", "/v1/audit", "books", "The conservation sums, recomputed from storage", SEE, {200: "Audit"}
+    ),
+    Operation(
+        "make_backup",
+        "POST",
+        "/v1/backup",
+        "books",
+        "Copy journal and state into a directory of the engine's machine",
+        MANAGE,
+        body="Backup",
+    ),
+    Operation(
+        "list_dead_letters",
+        "GET",
+        "/v1/dead-letters",
+        "dead letters",
+        "Page through dead letters; their content needs profiles:view too",
+        SEE,
+        {200: "Letters"},
+        (*FILTER, "limit", "after", "content"),
+    ),
+    Operation(
+        "purge_dead_letters",
+        "DELETE",
+        "/v1/dead-letters",
+        "dead letters",
+        "Empty dead letters of their content, for good",
+        ACTIVATE,
+        {200: "Purged"},
+        (*FILTER, "dry_run"),
+    ),
+    Operation(
+        "replay_dead_letters",
+        "POST",
+        "/v1/dead-letters/replay",
+        "dead letters",
+        "Hand dead letters in again, each for its destination",
+        ACTIVATE,
+        {200: "Replayed"},
+        (*FILTER, "dry_run"),
+        "Filter",
+    ),
+    Operation(
+        "get_metrics", "GET", "/metrics", "books", "Prometheus metrics", SEE, {200: "Text"}, media_type="text/plain"
+    ),
+    Operation("openapi", "GET", "/openapi.json", "documents", "This document"),
+    Operation("dashboard", "GET", "/", "documents", "The dashboard", "", {200: "Text"}, media_type="text/html"),
+    Operation(
+        "dashboard_script",
+        "GET",
+        "/assets/dashboard.js",
+        "documents",
+        "Its script",
+        "",
+        {200: "Text"},
+        media_type="text/javascript",
+    ),
+    Operation(
+        "dashboard_style",
+        "GET",
+        "/assets/dashboard.css",
+        "documents",
+        "Its style",
+        "",
+        {200: "Text"},
+        media_type="text/css",
+    ),
+)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import ClientSession, web
+
+from engine.adapters.http_ingress import Listener, prepare
+
+
+def application() -> web.Application:
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text=f"{len(await request.read())} bytes")
+
+    app = web.Application()
+    prepare(app)
+    app.router.add_post("/", hello)
+    return app
+
+
+async def test_a_listener_serves_and_leaves_bodies_as_they_came() -> None:
+    listener = Listener(application(), "127.0.0.1", 0)
+    await listener.open()
+    try:
+        async with ClientSession() as session:
+            headers = {"Content-Encoding": "gzip"}
+            async with session.post(f"http://127.0.0.1:{listener.port}/", data=b"no gzip", headers=headers) as answer:
+                assert await answer.text() == "7 bytes"
+    finally:
+        await listener.close()
+
+
+async def test_one_connection_too_many_is_told_so_and_the_others_go_on() -> None:
+    listener = Listener(application(), "127.0.0.1", 0, max_connections=1)
+    await listener.open()
+    request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(request)
+        assert (await reader.readuntil(b"bytes")).startswith(b"HTTP/1.1 200")
+        second, too_many = await asyncio.open_connection("127.0.0.1", listener.port)
+        too_many.write(request)
+        answer = await second.read()
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Retry-After: " in answer
+        assert b'"type":"busy"' in answer
+        writer.write(request)
+        assert (await reader.readuntil(b"bytes")).startswith(b"HTTP/1.1 200")
+        for each in (writer, too_many):
+            each.close()
+    finally:
+        await listener.close()
+
+
+async def test_a_request_that_is_no_http_leaves_no_trace_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    listener = Listener(application(), "127.0.0.1", 0)
+    await listener.open()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        writer.write(b"GET /lea@example.com NONSENSE\r\nlea@example.com\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.")
+        writer.close()
+    finally:
+        await listener.close()
+    assert caplog.text == ""
+
+
+async def test_an_address_in_use_is_an_error_and_leaves_nothing_open() -> None:
+    first = Listener(application(), "127.0.0.1", 0)
+    await first.open()
+    second = Listener(application(), "127.0.0.1", first.port)
+    with pytest.raises(OSError, match=r"(?i)already in use"):
+        await second.open()
+    await second.close()
+    await first.close()
