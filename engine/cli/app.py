@@ -10,7 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from engine.cli import audit, backup, check, dead_letters, destinations, forget, keys, sandbox, send, serve, status, top
+from engine.cli import audit, backup, check, dead_letters, destinations, forget, keys, output, sandbox, send, serve, status
+from engine.cli import top
 from engine.cli.options import Debug, Version
 from engine.errors import ConfigError, EngineError
 
@@ -30,18 +31,10 @@ class Commands(TyperGroup):
             raise typer.Exit(OK) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-        except (EngineError, OSError) as error:
-            raise typer.Exit(_report(error, _sentences(error))) from None
-        except RuntimeError as error:
-            if type(error).__module__.startswith(("typer", "click")):
-                raise  # typer's own way of leaving: Exit and Abort
-            raise typer.Exit(_report(error, [_defect(error)])) from None
-        except (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
-            raise typer.Exit(_report(error, [_defect(error)])) from None
-        except BaseExceptionGroup as group:
-            error = single(group)
-            sentences = _sentences(error) if isinstance(error, EngineError | OSError) else [_defect(error)]
-            raise typer.Exit(_report(error, sentences)) from None
+        except (Exception, BaseExceptionGroup) as error:
+            if type(error).__module__.partition(".")[0] in ("typer", "click"):
+                raise  # its own ways of leaving: usage errors, Exit, Abort
+            raise typer.Exit(_report(single(error))) from None
         return result
 
 
@@ -55,21 +48,22 @@ def single(error: BaseException) -> BaseException:
 def _sentences(error: BaseException) -> list[str]:
     if isinstance(error, ConfigError):
         return error.problems
+    if isinstance(error, EngineError):
+        return [str(error)]
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
-    return [str(error) or type(error).__name__]
+    # Nobody foresaw this one. Its text may hold anything, a person's data too, so only its kind is shown.
+    return [f"unexpected {type(error).__name__}; `rainfocus-engine --debug COMMAND` shows where"]
 
 
-def _defect(error: BaseException) -> str:
-    """A failure nobody foresaw. Its text may hold anything, a person's data too, so only its kind is shown."""
-    return f"unexpected {type(error).__name__}; run it again with --debug (before the command) to see where"
-
-
-def _report(error: BaseException, sentences: list[str]) -> int:
+def _report(error: BaseException) -> int:
+    """Say it on stderr and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     if debugging():
         traceback.print_exception(error, file=sys.stderr)
-    for sentence in sentences:
-        print(f"error: {sentence}", file=sys.stderr)
+    for sentence in _sentences(error):
+        output.fail(sentence)
     return CONFIG if isinstance(error, ConfigError) else FAILURE
 
 
