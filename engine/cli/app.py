@@ -10,7 +10,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from engine.cli import audit, backup, check, dead_letters, destinations, forget, keys, output, sandbox, send, serve, status
+from engine.cli import (
+    audit,
+    backup,
+    check,
+    dead_letters,
+    destinations,
+    forget,
+    keys,
+    output,
+    sandbox,
+    send,
+    serve,
+    status,
+)
 from engine.cli import top
 from engine.cli.options import Debug, Version
 from engine.errors import ConfigError, EngineError

@@ -55,9 +55,13 @@ async def connections(config: Config, names: list[str], store_email: str | None)
 
     chosen = [it for it in config.destinations if it.name in names]
     if store_email:
-        output.note(f"Writing the attendee you named to {', '.join(it.resolved_url(config.account_of(it)) for it in chosen)}.")
+        output.note(
+            f"Writing the attendee you named to {', '.join(it.resolved_url(config.account_of(it)) for it in chosen)}."
+        )
     return {
-        it.name: await test_connection(config.account_of(it), it, **({"store_email": store_email} if store_email else {}))
+        it.name: await test_connection(
+            config.account_of(it), it, **({"store_email": store_email} if store_email else {})
+        )
         for it in chosen
     }
 
@@ -127,7 +131,9 @@ def _show(report: dict[str, Any]) -> None:
     output.say(f"data_dir  {report['data_dir']}")
     for name, url in report["urls"].items():
         output.say(f"{name:<9} {url or 'a port that the system chooses'}")
-    rows = [(it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]]
+    rows = [
+        (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
+    ]
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")

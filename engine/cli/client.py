@@ -163,7 +163,9 @@ async def _decoded(response: aiohttp.ClientResponse) -> Any:
         return orjson.loads(data) if data else None
     except orjson.JSONDecodeError:
         if response.status < 300:
-            raise Unreachable(f"{response.url.origin()} answers, but not as an engine does; name it with --url") from None
+            raise Unreachable(
+                f"{response.url.origin()} answers, but not as an engine does; name it with --url"
+            ) from None
         return None
 
 

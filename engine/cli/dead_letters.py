@@ -175,7 +175,9 @@ def moment(given: str | None, option: str, now: float) -> float | None:
     try:
         parsed = datetime.fromisoformat(given)
     except ValueError:
-        raise typer.BadParameter("is not a time: write 2026-03-01, 2026-03-01T12:00:00Z, 2h or 7d", param_hint=option) from None
+        raise typer.BadParameter(
+            "is not a time: write 2026-03-01, 2026-03-01T12:00:00Z, 2h or 7d", param_hint=option
+        ) from None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 

@@ -15,7 +15,9 @@ from typing import Any, Literal, TextIO
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 MASK = "***"
 # Quantifiers have bounds: a long line without an @ must not cost the square of its length.
-EMAIL = re.compile(r"""(?:"[^"\n]{1,320}"|[^\s@"'<>(),;:\[\]{}\\]{1,320})(?:@|%40)[^\s@"'<>(),;:/?&#\[\]{}\\]{1,255}""", re.I)
+EMAIL = re.compile(
+    r"""(?:"[^"\n]{1,320}"|[^\s@"'<>(),;:\[\]{}\\]{1,320})(?:@|%40)[^\s@"'<>(),;:/?&#\[\]{}\\]{1,255}""", re.I
+)
 CREDENTIAL = re.compile(
     r"""(?P<name>\b(?:bearer|basic)\s+|\b(?:authorization|x-api-key|client_secret|access_token|refresh_token|password)"""
     r"""["']?\s*[=:]\s*["']?(?:(?:bearer|basic)\s+)?)[^\s"',;&}]+""",

@@ -22,9 +22,7 @@ def _show_version(wanted: bool) -> None:
 
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks. Also: RAINFOCUS_ENGINE_DEBUG=1.")]
-Version = Annotated[
-    bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
-]
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)]
 ConfigPath = Annotated[
     str | None,
     typer.Option("--config", metavar="PATH", help="Default: $RAINFOCUS_ENGINE_CONFIG, else ./config.toml."),

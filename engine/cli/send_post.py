@@ -23,7 +23,7 @@ LATER = (429, 503)
 FAILED = (408, 500, 502, 504)
 TOO_LARGE = 413
 BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 0.5, 30.0
-LONGEST_RETRY_AFTER_SECONDS = 3_600.0
+SHORTEST_WAIT_SECONDS, LONGEST_RETRY_AFTER_SECONDS = 0.05, 3_600.0
 
 
 class Poster:
@@ -54,7 +54,7 @@ class Poster:
 
     async def post(self, chunk: Chunk) -> Answer:
         """Until it is judged. Raises EngineError when the engine will not take it, or does not answer any more."""
-        failures = 0
+        failures, since = 0, self._now()
         while True:
             await self._pause()
             status, headers, data, why = await self._attempt(chunk)
@@ -65,12 +65,13 @@ class Poster:
                 return await self._smaller(chunk, data)
             asked = retry_after(headers.get("Retry-After")) if status in LATER else None
             if asked is not None:
-                self._hold(asked * self._chance.uniform(1.0, 1.2), why)
+                self._hold(max(asked, SHORTEST_WAIT_SECONDS) * self._chance.uniform(1.0, 1.2), why)
+                self._success_at = self._resume_at  # it answers, and says when: patience counts from then
                 continue
             if status and status not in LATER + FAILED:
                 raise EngineError(why)
             failures += 1
-            self._give_up_after(why)
+            self._give_up_after(self._now() - max(since, self._success_at), why)
             self._hold(self._chance.uniform(0.1, 1.0) * _backoff(failures), why)
 
     async def _attempt(self, chunk: Chunk) -> tuple[int, Mapping[str, str], Any, str]:
@@ -96,7 +97,7 @@ class Poster:
             whole.accepted += part.accepted
             whole.refused = whole.refused + part.refused
             whole.dropped.update(part.dropped)
-            whole.receipt = part.receipt or whole.receipt
+            whole.receipts = whole.receipts + part.receipts
         return whole
 
     async def _pause(self) -> None:
@@ -107,14 +108,16 @@ class Poster:
         self._resume_at = max(self._resume_at, self._now() + seconds)
         self._on_wait(why, seconds)
 
-    def _give_up_after(self, why: str) -> None:
-        silent = self._now() - self._success_at
-        if silent > self._patience_seconds:
-            raise EngineError(f"nothing was accepted for {silent:.0f} seconds: {why}")
+    def _give_up_after(self, silent_seconds: float, why: str) -> None:
+        if silent_seconds > self._patience_seconds:
+            raise EngineError(f"nothing was accepted for {silent_seconds:.0f} seconds: {why}")
 
 
 async def post_all(
-    chunks: Iterator[Chunk], post: Callable[[Chunk], Awaitable[Answer]], concurrency: int, done: Callable[[Chunk, Answer], None]
+    chunks: Iterator[Chunk],
+    post: Callable[[Chunk], Awaitable[Answer]],
+    concurrency: int,
+    done: Callable[[Chunk, Answer], None],
 ) -> None:
     """Post every chunk, at most `concurrency` at once, and tell `done`.
 
@@ -151,7 +154,7 @@ def answer_of(chunk: Chunk, data: Any) -> Answer:
         raise EngineError("what answers there is not an engine; name the engine with --url")
     refused = [_refused(chunk, it) for it in data.get("rejected", [])]
     dropped = Counter(f"{it.get('field', '')}: {it.get('reason', '')}" for it in data.get("dropped", []))
-    return Answer(int(data["accepted"]), refused, dropped, str(data.get("receipt") or ""))
+    return Answer(int(data["accepted"]), refused, dropped, [str(data["receipt"])] if data.get("receipt") else [])
 
 
 def _refused(chunk: Chunk, told: dict[str, Any]) -> Refused:

@@ -20,7 +20,9 @@ LONGEST_ROW_BYTES = 1_048_576
 SUFFIXES = {".json": "json", ".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Whatever may name a person, in any format. Bounded, so that a long text without an @ stays cheap.
-IDENTITY = re.compile(rb"""([^\s"',;:<>(){}\[\]\\]{1,128}@[^\s"',;:<>(){}\[\]\\]{1,255})|(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])""")
+IDENTITY = re.compile(
+    rb"""([^\s"',;:<>(){}\[\]\\]{1,128}@[^\s"',;:<>(){}\[\]\\]{1,255})|(?<![0-9a-f])([0-9a-f]{64})(?![0-9a-f])"""
+)
 
 
 class Format(StrEnum):

@@ -31,7 +31,7 @@ class Answer(msgspec.Struct):
     accepted: int = 0
     refused: list[Refused] = []
     dropped: Counter[str] = msgspec.field(default_factory=Counter)
-    receipt: str = ""
+    receipts: list[str] = []
 
 
 class Tally(msgspec.Struct):
@@ -54,7 +54,7 @@ class Tally(msgspec.Struct):
         self.accepted += answer.accepted
         self.rejected.update(f"{it.field}: {it.reason}" if it.field else it.reason for it in answer.refused)
         self.dropped.update(answer.dropped)
-        self.receipts += [answer.receipt] if answer.receipt else []
+        self.receipts += answer.receipts
 
     def report(self) -> dict[str, Any]:
         """As --json shows it."""

@@ -16,7 +16,9 @@ from engine.cli.reach import Target, reach
 MaybePerson = Annotated[
     str | None,
     typer.Argument(
-        metavar="[EMAIL]", help="E-mail address, or the 64-digit key from a log; - reads it from stdin.", show_default=False
+        metavar="[EMAIL]",
+        help="E-mail address, or the 64-digit key from a log; - reads it from stdin.",
+        show_default=False,
     ),
 ]
 

@@ -1,0 +1,1 @@
+"""`sandbox`: the stand-in for RainFocus."""
