@@ -23,8 +23,8 @@ from engine.cli import (
     send,
     serve,
     status,
+    top,
 )
-from engine.cli import top
 from engine.cli.options import Debug, Version
 from engine.errors import ConfigError, EngineError
 
@@ -89,7 +89,7 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 
 
 @app.callback()
@@ -110,7 +110,7 @@ def root(debug: Debug = False, version: Version = False) -> None:
 RUN, SEE, CHANGE = "Run", "See", "Change"
 app.command("serve", rich_help_panel=RUN)(serve.serve)
 app.command("check", rich_help_panel=RUN)(check.check)
-app.command("sandbox", rich_help_panel=RUN, **sandbox.PASS_THROUGH)(sandbox.sandbox)
+app.command("sandbox", rich_help_panel=RUN)(sandbox.sandbox)
 app.command("send", rich_help_panel=RUN)(send.send)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)

@@ -129,7 +129,7 @@ class Client:
 def conditions(which: LetterFilter) -> dict[str, Any]:
     """The filter under the names that the API uses; what is not set is left out."""
     ids = ",".join(map(str, which.ids)) if which.ids is not None else None
-    given = {"destination": which.consumer, "class": which.kind, "reason": which.reason, "id": ids}
+    given: dict[str, Any] = {"destination": which.consumer, "class": which.kind, "reason": which.reason, "id": ids}
     given |= {"since": which.since, "until": which.until}
     return {name: value for name, value in given.items() if value is not None}
 

@@ -184,7 +184,7 @@ def moment(given: str | None, option: str, now: float) -> float | None:
 async def _list(target: Target, which: LetterFilter, limit: int) -> dict[str, Any]:
     """As many pages as `limit` takes."""
     async with reach(target) as api:
-        letters, after, total = [], 0, 0
+        letters, after, total = list[Any](), 0, 0
         while True:
             answer = await api.letters(which, min(PAGE, limit - len(letters)), after, False)
             letters += answer.get("letters", [])

@@ -39,7 +39,7 @@ def list_destinations(
 
 
 @commands.command("test")
-def test(
+def try_destination(
     name: DestinationName,
     store: StoreEmail = None,
     config: ConfigPath = None,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH_IN_A_PIPE = 200
+EMPTY = "-"
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -48,13 +49,13 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
 
 
 def _numeric(cell: str) -> bool:
-    return cell == "–" or cell.removesuffix("s").replace(",", "").replace(".", "", 1).isdigit()
+    return cell == EMPTY or cell.removesuffix("s").replace(",", "").replace(".", "", 1).isdigit()
 
 
 def text(value: Any) -> str:
     """A value as people read it: thousands apart, nothing for None."""
     if value is None or value == "":
-        return "–"
+        return EMPTY
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -67,7 +68,7 @@ def text(value: Any) -> str:
 def when(epoch_seconds: Any) -> str:
     """Epoch seconds as ISO 8601 in UTC."""
     if not epoch_seconds:
-        return "–"
+        return EMPTY
     return datetime.fromtimestamp(float(epoch_seconds), UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

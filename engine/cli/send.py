@@ -37,7 +37,9 @@ Url = Annotated[
 FormatOption = Annotated[Format | None, typer.Option("--format", help="Default: by the file's name.")]
 BatchSize = Annotated[int, typer.Option("--batch", min=1, metavar="N", help="Records a request.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=64, metavar="N", help="Requests at once.")]
-SourceName = Annotated[str | None, typer.Option("--source", metavar="NAME", help="The [[source]] of these records.")]
+SourceName = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="Name of their source in the configuration.")
+]
 LaneOption = Annotated[Lane | None, typer.Option("--lane", help="backfill yields to live. Default: the source's.")]
 Wait = Annotated[
     float, typer.Option("--wait", min=0.0, metavar="SECONDS", help="Wait until the events have their outcome.")
@@ -189,9 +191,8 @@ async def _post(plan: Plan, client: Client, chunks: Any, books: Books) -> None:
         await post_all(chunks, poster.post, plan.concurrency, books.done)
     except BaseException:
         if books.state.path is not None:
-            output.note(
-                f"{books.tally.file}: {books.prefix.records:,} records are acknowledged; the same command goes on behind them"
-            )
+            records = f"{books.prefix.records:,} records are acknowledged"
+            output.note(f"{books.tally.file}: {records}; the same command goes on behind them")
         raise
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.cli import logs, output
 from engine.cli.options import ConfigPath, Json
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from engine.assembly.service import Service
@@ -65,15 +65,21 @@ async def _serve(config: Config, load: Callable[[], Config], json: bool) -> None
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.ask)
     loop.add_signal_handler(signal.SIGHUP, reload, service, load)
-    async with service:
-        stopping.when_asked(service.stop)
-        _announce(service.urls, json)
-        await service.stopped()
+    try:
+        async with service:
+            stopping.when_asked(service.stop)
+            _announce(service.urls, json)
+            await service.stopped()
+    except (EngineError, OSError):
+        raise  # has a sentence of its own, printed at the end
+    except Exception:
+        log.critical("the engine failed", exc_info=True)
+        raise
     log.info("stopped")
 
 
 class Stopping:
-    """The first request to stop drains, also when it comes while the engine still starts; the second ends the process."""
+    """The first request to stop drains, also one that comes while the engine starts; the second ends the process."""
 
     def __init__(self) -> None:
         self._asked = False

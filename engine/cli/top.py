@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 Once = Annotated[bool, typer.Option("--once", help="Show it once and end.")]
 Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Time between two looks.")]
+HEADERS = (
+    *("destination", "state", "accepted/s", "delivered/s", "settled/s", "pending", "waiting", "leased", "held"),
+    *("dead letters", "oldest s", "empty in"),
+)
 SETTLED = ("delivered", "suppressed", "superseded", "excluded", "dead_lettered", "expired")
 
 
@@ -88,11 +92,9 @@ class View:
         from rich.console import Group
         from rich.text import Text
 
-        headers = ("destination", "state", "accepted/s", "delivered/s", "settled/s", "pending", "waiting", "leased")
-        headers += ("held", "dead letters", "oldest s", "empty in")
         rows = [self._row(it, now) for it in answer.get("destinations", [])]
         lines = "\n".join(summary(answer))
-        return Group(Text(lines), account_table(answer.get("accounts", [])), output.table(headers, rows))
+        return Group(Text(lines), account_table(answer.get("accounts", [])), output.table(HEADERS, rows))
 
     def _row(self, destination: dict[str, Any], now: float) -> tuple[object, ...]:
         counts = destination.get("counts", {})
@@ -122,5 +124,5 @@ def empty_in(pending: int, accepted: float | None, settled: float | None) -> str
     if not pending:
         return "now"
     if accepted is None or settled is None:
-        return "–"
+        return output.EMPTY
     return f"{pending / (settled - accepted):,.0f}s" if settled > accepted else "growing"
