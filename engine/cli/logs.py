@@ -14,9 +14,11 @@ from typing import Any, Literal, TextIO
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 MASK = "***"
+LARGEST_NUMBER = 2**63  # of the JSON encoder
 # Quantifiers have bounds: a long line without an @ must not cost the square of its length.
 EMAIL = re.compile(
-    r"""(?:"[^"\n]{1,320}"|[^\s@"'<>(),;:\[\]{}\\]{1,320})(?:@|%40)[^\s@"'<>(),;:/?&#\[\]{}\\]{1,255}""", re.I
+    r"""(?:"[^"\n]{1,320}"|[^\s@"'<>(),;:\[\]{}\\]{1,320})(?:@|\uff20|%40|\\u0040)[^\s@"'<>(),;:/?&#\[\]{}\\]{1,255}""",
+    re.I,
 )
 CREDENTIAL = re.compile(
     r"""(?P<name>\b(?:bearer|basic)\s+|\b(?:authorization|x-api-key|client_secret|access_token|refresh_token|password)"""
@@ -28,14 +30,17 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "
 
 
 def masked(text: str) -> str:
-    """The text without e-mail addresses and credentials."""
+    """The text without e-mail addresses and credentials, and without what UTF-8 cannot hold."""
+    text = text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
     return EMAIL.sub(MASK, CREDENTIAL.sub(rf"\g<name>{MASK}", text))
 
 
 def clean(value: Any, depth: int = 6) -> Any:
     """The value as JSON can hold it, masked."""
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float):
         return value
+    if isinstance(value, int):
+        return value if abs(value) < LARGEST_NUMBER else str(value)
     if isinstance(value, bytes):
         return masked(value.decode("utf-8", "replace"))
     if depth and isinstance(value, Mapping):

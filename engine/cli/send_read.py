@@ -63,7 +63,7 @@ class Chunk(msgspec.Struct, frozen=True):
     @property
     def people(self) -> set[bytes]:
         """A digest of everybody named in it; two chunks without one in common may be sent in any order."""
-        return {_digest(*match.groups()) for it in self.records for match in IDENTITY.finditer(it.data.lower())}
+        return {_digest(*match.groups()) for it in self.records for match in IDENTITY.finditer(_lower(it.data))}
 
     def halves(self) -> list[Chunk]:
         middle = len(self.records) // 2
@@ -185,6 +185,10 @@ def _values(values: list[object], size: int) -> Iterator[Record]:
 
     for index, value in enumerate(values, 1):
         yield Record(0, orjson.dumps(value), size * index // len(values))
+
+
+def _lower(data: bytes) -> bytes:
+    return data.lower() if data.isascii() else data.decode("utf-8", "replace").lower().encode()
 
 
 def _digest(address: bytes | None, key: bytes | None) -> bytes:
