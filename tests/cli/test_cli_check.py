@@ -43,7 +43,7 @@ def test_a_listener_in_plain_text_is_warned_of(run: Run, config_file: Callable[.
     assert SHA not in json.dumps(report)
 
 
-def tester(ok: bool, asked: list[Any]) -> Callable[..., Any]:
+def connection_test(ok: bool, asked: list[Any]) -> Callable[..., Any]:
     async def test_connection(account: Any, destination: Any, **options: Any) -> dict[str, Any]:
         asked.append((account.name, destination.name, options))
         return {"ok": ok, "steps": [{"step": "resolve", "ok": ok, "detail": "127.0.0.1", "seconds": 0.001}]}
@@ -56,7 +56,7 @@ def test_connecting_tests_every_destination(
     run: Run, config_file: Callable[..., Path], fake_module: Callable[..., None], ok: bool
 ) -> None:
     asked: list[Any] = []
-    fake_module("engine.assembly.outward", test_connection=tester(ok, asked))
+    fake_module("engine.assembly.outward", test_connection=connection_test(ok, asked))
     config_file("[[destination]]\nname='x'\n[[destination]]\nname='y'\n")
     result = run("check", "--connect", "--json")
     assert result.exit_code == (0 if ok else 1)
@@ -71,7 +71,7 @@ def test_only_store_writes_and_it_says_where(
     run: Run, config_file: Callable[..., Path], fake_module: Callable[..., None]
 ) -> None:
     asked: list[Any] = []
-    fake_module("engine.assembly.outward", test_connection=tester(True, asked))
+    fake_module("engine.assembly.outward", test_connection=connection_test(True, asked))
     config_file()
     assert run("check", "--store", "lea@example.com").exit_code == 2
     result = run("check", "--connect", "--store", "lea@example.com")

@@ -354,7 +354,7 @@ def test_times_are_moments_or_ago() -> None:
     assert moment(None, "--since", 1_000_000.0) is None
     assert moment("2h", "--since", 1_000_000.0) == 1_000_000.0 - 7_200
     assert moment("1970-01-02", "--since", 0.0) == 86_400.0
-    assert LetterState.KEPT == LetterFilter().state
+    assert LetterFilter().state == LetterState.KEPT
 
 
 def test_a_time_that_is_none_is_a_usage_error(run: Run, files: Control) -> None:
