@@ -62,7 +62,12 @@ def text(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return "".join(character if character.isprintable() else "?" for character in str(value))
+    return printable(str(value)).replace("\n", "?")
+
+
+def printable(text: str) -> str:
+    """Without what could steer a terminal: it may come from a file or from another machine."""
+    return "".join(it if it.isprintable() or it == "\n" else "?" for it in text)
 
 
 def when(epoch_seconds: Any) -> str:
@@ -73,13 +78,13 @@ def when(epoch_seconds: Any) -> str:
 
 
 def say(message: str) -> None:
-    print(message)
+    print(printable(message))
 
 
 def note(message: str) -> None:
     """Something beside the data: to stderr, so that a pipe stays clean."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr, flush=True)
+    note(f"error: {message}")

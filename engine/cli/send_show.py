@@ -57,10 +57,9 @@ class Bar(Lines):
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}")]
-        self._progress: Progress = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("{task.fields[why]}"), console=output.console(sys.stderr)
-        )
+        shown = [TextColumn(f"{{task.{it}}}", markup=False) for it in ("description", "fields[done]", "fields[why]")]
+        columns = (SpinnerColumn(), shown[0], BarColumn(), shown[1], TimeRemainingColumn(), shown[2])
+        self._progress: Progress = Progress(*columns, console=output.console(sys.stderr))
         self._task = self._progress.add_task(self._tally.file, total=self._size, done="", why="")
         self._progress.start()
         return self
@@ -77,7 +76,7 @@ class Bar(Lines):
 
     def waiting(self, why: str, seconds: float) -> None:
         if seconds >= TELL_WAITS_FROM_SECONDS:
-            self._progress.update(self._task, why=f"waiting {seconds:.1f} s: {why}")
+            self._progress.update(self._task, why=output.printable(f"waiting {seconds:.1f} s: {why}"))
 
 
 def progress(tally: Tally, size: int | None) -> Lines:
