@@ -12,6 +12,7 @@ import aiohttp
 
 from engine.cli.person import is_key, key_of_person
 from engine.errors import EngineError
+from engine.model import LetterState
 from engine.ports import LetterFilter
 
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5.0, sock_read=300.0)  # an audit reads the whole backlog
@@ -130,7 +131,8 @@ def conditions(which: LetterFilter) -> dict[str, Any]:
     """The filter under the names that the API uses; what is not set is left out."""
     ids = ",".join(map(str, which.ids)) if which.ids is not None else None
     given: dict[str, Any] = {"destination": which.consumer, "class": which.kind, "reason": which.reason, "id": ids}
-    given |= {"since": which.since, "until": which.until}
+    state = "all" if which.state is None else which.state
+    given |= {"since": which.since, "until": which.until, "state": None if state == LetterState.KEPT else state}
     return {name: value for name, value in given.items() if value is not None}
 
 

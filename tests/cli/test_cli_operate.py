@@ -348,6 +348,8 @@ def test_showing_a_letter_asks_for_its_content_in_any_state(run: Run, files: Con
     assert run("dead-letters", "show", "7").exit_code == 0
     assert files.asked == [("letters", LetterFilter(ids=(7,), state=None), 1, 0, True)]
     assert run("dead-letters", "show", "8", "--url", running.url).exit_code == 1
+    sent = running.seen[0][1].partition("?")[2].split("&")
+    assert sorted(sent) == ["after=0", "content=true", "id=8", "limit=1", "state=all"]
 
 
 def test_times_are_moments_or_ago() -> None:
