@@ -7,6 +7,7 @@ import hashlib
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -92,7 +93,9 @@ def fake_module(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture(autouse=True)
 def identity(fake_module: Callable[..., None]) -> None:
-    """Who is who, as plainly as these tests need it."""
+    """Who is who, as plainly as these tests need it, where the room that knows it better is missing."""
+    if find_spec("engine.profiles.identity") is not None:
+        return
     fake_module(
         "engine.profiles.identity",
         normalise_email=lambda text: text.strip().lower() if "@" in text else None,
