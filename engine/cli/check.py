@@ -1,0 +1,151 @@
+"""`check`: is the configuration right, and what follows from it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from engine.cli import output
+from engine.cli.options import ConfigPath, Json, StoreEmail
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.config import Config
+
+Connect = Annotated[
+    bool, typer.Option("--connect", help="Also resolve, connect and fetch a token for every destination.")
+]
+
+
+def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail = None, json: Json = False) -> None:
+    """Name every problem of the configuration at once, and show where events would go.
+
+    With --connect every destination is resolved, connected and asked for a token; nothing is written there. Only
+    --store writes, and only the attendee that you name. Exit 78 for a wrong configuration, 1 for a failed connection.
+
+    Example:
+
+        rainfocus-engine check --connect
+    """
+    if store and not connect:
+        raise typer.BadParameter("needs --connect", param_hint="--store")
+    from engine.config import Config, locate
+
+    path = locate(config)
+    try:
+        loaded = Config.load(path)
+    except ConfigError as error:
+        if json:
+            output.print_json({"ok": False, "file": str(path), "problems": error.problems})
+        raise
+    report = _report(loaded)
+    if connect:
+        report["connections"] = asyncio.run(connections(loaded, [it.name for it in loaded.destinations], store))
+        report["ok"] = all(it["ok"] for it in report["connections"].values())
+    output.print_json(report) if json else _show(report)
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
+async def connections(config: Config, names: list[str], store_email: str | None) -> dict[str, dict[str, Any]]:
+    """Test destinations one after the other, without an engine. name -> {"ok", "steps"}."""
+    from engine.assembly.outward import test_connection
+
+    chosen = [it for it in config.destinations if it.name in names]
+    if store_email:
+        output.note(
+            f"Writing the attendee you named to {', '.join(it.resolved_url(config.account_of(it)) for it in chosen)}."
+        )
+    return {
+        it.name: await test_connection(
+            config.account_of(it), it, **({"store_email": store_email} if store_email else {})
+        )
+        for it in chosen
+    }
+
+
+def _report(config: Config) -> dict[str, Any]:
+    from engine.cli.reach import admin_url, ingress_url
+
+    return {
+        "ok": True,
+        "file": str(config.path),
+        "data_dir": str(config.data_dir),
+        "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
+        "destinations": [_destination(config, it.name) for it in config.destinations],
+        "warnings": warnings_of(config),
+        "notes": notes_of(config),
+        "config": config.describe(),
+    }
+
+
+def _destination(config: Config, name: str) -> dict[str, Any]:
+    destination = next(it for it in config.destinations if it.name == name)
+    account = config.account_of(destination)
+    return {
+        "name": name,
+        "account": account.name,
+        "environment": account.environment,
+        "url": destination.resolved_url(account),
+        "token_url": account.token_url_resolved(),
+        "event_code": destination.event_code,
+        "dry_run": destination.dry_run,
+    }
+
+
+def warnings_of(config: Config) -> list[str]:
+    """What is allowed, and worth a second look."""
+    from engine.config_problems import is_loopback
+
+    found = []
+    listeners = {"ingress": (config.ingress.host, bool(config.ingress.tls_cert))}
+    if config.admin:
+        listeners["admin"] = (config.admin.host, False)
+    for name, (host, encrypted) in listeners.items():
+        if not encrypted and not is_loopback(host):
+            found.append(f"{name}.host: {host} is open to other machines in plain text; put TLS in front of it")
+    if config.journal.kind == "memory":
+        found.append("journal.kind: a memory journal loses every accepted event with the process")
+    if config.journal.on_full == "expire":
+        found.append("journal.on_full: a full journal drops the oldest backlog")
+    if not config.ledger.enabled:
+        found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
+    found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
+    return found
+
+
+def notes_of(config: Config) -> list[str]:
+    """What a new destination will get."""
+    meaning = {"now": "only events that come from then on", "oldest": "everything that is still in the journal"}
+    return [
+        f"destination {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
+        "whenever its name, environment, URL, org id or event code changes"
+        for it in config.destinations
+    ]
+
+
+def _show(report: dict[str, Any]) -> None:
+    output.say(f"{report['file']}: ok")
+    output.say(f"data_dir  {report['data_dir']}")
+    for name, url in report["urls"].items():
+        output.say(f"{name:<9} {url or 'a port that the system chooses'}")
+    rows = [
+        (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
+    ]
+    output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
+    for warning in report["warnings"]:
+        output.say(f"warning: {warning}")
+    for remark in report["notes"]:
+        output.say(f"note: {remark}")
+    for name, result in report.get("connections", {}).items():
+        show_steps(name, result)
+
+
+def show_steps(name: str, result: dict[str, Any]) -> None:
+    """The steps of a connection test, one line each."""
+    output.say(f"{name}: {'ok' if result['ok'] else 'FAILED'}")
+    for step in result.get("steps", []):
+        mark = "ok" if step["ok"] else "FAILED"
+        output.say(f"  {mark:<6} {step['step']}: {output.text(step.get('detail'))} ({step.get('seconds', 0.0):.3f} s)")

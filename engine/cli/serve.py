@@ -1,0 +1,124 @@
+"""`serve`: the engine as a service, and what signals do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.cli import logs, output
+from engine.cli.options import ConfigPath, Json
+from engine.errors import ConfigError, EngineError
+
+if TYPE_CHECKING:
+    from engine.assembly.service import Service
+    from engine.config import Config
+
+T = TypeVar("T")
+log = logging.getLogger("engine.cli.serve")
+EXIT_AT_ONCE = 1
+
+
+def serve(config: ConfigPath = None, json: Json = False) -> None:
+    """Run the engine until it is told to stop.
+
+    SIGTERM or Ctrl-C drains: requests in flight finish (at most engine.drain_timeout_seconds), the backlog stays in
+    the journal, exit 0. A second one exits at once with code 1; nothing that was acknowledged is lost by either.
+    SIGHUP reads the configuration again: API keys and log level are taken over together, a file with a problem is
+    refused as a whole and running goes on. Exit 1 when another process owns the data directory, or when the disk fails.
+
+    Example:
+
+        rainfocus-engine serve --config /etc/rainfocus-engine/config.toml
+    """
+    from engine.cli.check import warnings_of
+    from engine.config import Config, locate
+
+    path = locate(config)
+    loaded = Config.load(path)
+    logs.set_up(loaded.log.level, loaded.log.format)
+    for warning in warnings_of(loaded):
+        log.warning(warning)
+    run(_serve(loaded, lambda: Config.load(path), json))
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run it on uvloop where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+async def _serve(config: Config, load: Callable[[], Config], json: bool) -> None:
+    from engine.assembly.service import Service
+
+    service = Service(config)
+    stopping = Stopping()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.ask)
+    loop.add_signal_handler(signal.SIGHUP, reload, service, load)
+    try:
+        async with service:
+            stopping.when_asked(service.stop)
+            _announce(service.urls, json)
+            await service.stopped()
+    except (EngineError, OSError):
+        raise  # has a sentence of its own, printed at the end
+    except Exception:
+        log.critical("the engine failed", exc_info=True)
+        raise
+    log.info("stopped")
+
+
+class Stopping:
+    """The first request to stop drains, also one that comes while the engine starts; the second ends the process."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._stop: Callable[[], None] | None = None
+
+    def when_asked(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        if self._asked:
+            stop()
+
+    def ask(self) -> None:
+        if self._asked:
+            sys.stderr.flush()
+            os._exit(EXIT_AT_ONCE)
+        self._asked = True
+        log.info("draining; a second signal exits at once")
+        if self._stop is not None:
+            self._stop()
+
+
+def reload(service: Service, load: Callable[[], Config]) -> None:
+    """Take over what can change while running. Whatever is wrong is reported, and nothing is taken over."""
+    try:
+        config = load()
+        remarks = service.reload(config)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("configuration not reloaded: %s", problem)
+        return
+    logs.set_level(config.log.level)
+    for remark in remarks:
+        log.warning("%s", remark)
+    log.info("configuration reloaded")
+
+
+def _announce(urls: dict[str, str], json: bool) -> None:
+    if json:
+        output.print_json({"pid": os.getpid(), "urls": urls}, lines=True)
+        return
+    for name, url in urls.items():
+        output.say(f"{name:<8} {url}")
+    sys.stdout.flush()
