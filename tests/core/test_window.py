@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,7 +76,7 @@ def test_it_recovers_to_the_maximum_by_about_one_a_round_trip() -> None:
         good(window, window.limit, now=100.0 + trip)
         limits.append(window.limit)
     assert limits[-1] == 8
-    assert all(0 <= after - before <= 1 for before, after in zip(limits, limits[1:], strict=False))
+    assert all(0 <= after - before <= 1 for before, after in pairwise(limits))
 
 
 def test_answers_much_slower_than_usual_shrink_it_a_little() -> None:
