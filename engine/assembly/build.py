@@ -21,6 +21,7 @@ from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
+from engine.core.pace import Pace
 from engine.core.reconcile import Wanted, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
@@ -178,6 +179,7 @@ class _Builder:
             tokens=None,
             clock=self._clock,
             metrics=self._metrics.account(config.name),
+            pace=Pace(rate.requests_per_second, rate.burst, self._clock.monotonic()),
             paused_until=self._pauses.get(config.name, 0.0),
             store_pause=lambda name, until: self.store_pause(name, until),
         )

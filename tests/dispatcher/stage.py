@@ -21,6 +21,7 @@ from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
+from engine.core.pace import Pace
 from engine.core.window import Window
 from engine.dispatcher import Account, Consumer
 from engine.dispatcher.consumer import ConsumerPolicy
@@ -198,6 +199,7 @@ class Stage:
             tokens=one["tokens"],
             clock=self.clock,
             metrics=self.metrics.account(one["name"]),
+            pace=None if one["rate"] is None else Pace(one["rate"], one["burst"], self.clock.monotonic()),
             paused_until=pauses.get(one["name"], 0.0),
             store_pause=lambda name, until: self.pipeline.settler.pause(name, until),
         )
@@ -237,7 +239,7 @@ class Stage:
     async def settled(self, *names: str, within: float = 3_600.0) -> None:
         """Until these destinations (all, if none is named) owe nothing any more, and that is durable."""
         with anyio.fail_after(within):
-            while any(self.pending(name) for name in names or self.consumers):
+            while any(self.pending(name) for name in names or self.consumers):  # noqa: ASYNC110 - time is free here
                 await anyio.sleep(0.01)
         await self.pipeline.settler.settle()
         assert [c.residual(self.pipeline.commit.next_offset) for c in self.consumers.values()] == [0] * len(
