@@ -57,9 +57,8 @@ class Reader:
                 consumer.take(_cut(append, end), self._receipts.get(append.first), accounted)
                 if consumer.position >= end:
                     break
-        if (
-            dispatching and not consumer.was_clean
-        ):  # held profiles may have been under way as well, so even with nothing to read
+        if dispatching and not consumer.was_clean:
+            # Even with nothing to read: what is held may have been under way as well.
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
         self.recovered.set()
