@@ -31,6 +31,7 @@ READ_AHEAD_EVENTS = 100_000
 
 STRAGGLER_SPAN_EVENTS = 100_000
 STRAGGLERS = 10_000
+STRAGGLERS_EVERY_SECONDS = 1.0
 """Profiles that hold back so many events are copied to the state file, if they are no more than this."""
 
 BACKFILL_SHARE = 0.8
@@ -113,6 +114,7 @@ class Consumer:
         self._still_since: float | None = None
         self._still_total = 0.0
         self._read_to_asked = state.read_to
+        self._stragglers_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name} {self.coalescer!r} watermark {self.watermark} position {self.position}>"
@@ -270,7 +272,11 @@ class Consumer:
 
     async def hold_stragglers(self) -> None:
         """Copy the few profiles that keep the watermark far back to the state file."""
+        now = self.clock.monotonic()
+        if now < self._stragglers_at + STRAGGLERS_EVERY_SECONDS:
+            return
         if self.position - self.coalescer.watermark(self.position) > STRAGGLER_SPAN_EVENTS:
+            self._stragglers_at = now
             await self._hold(self.coalescer.stragglers(self.position - STRAGGLER_SPAN_EVENTS, STRAGGLERS))
 
     async def _hold(self, profiles: Sequence[Profile]) -> None:

@@ -23,7 +23,7 @@ from engine.ports import Clock, Journal
 FRONT_EVENTS = 100_000
 """Events that may wait for their commit; beyond that producers are told to slow down."""
 
-COMMIT_EVENTS = 20_000
+COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
 PROBE_SECONDS = 1.0

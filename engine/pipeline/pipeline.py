@@ -6,6 +6,7 @@ commit ──▶ readers (one a destination) ──▶ arbiters (one an account)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,7 +14,7 @@ from anyio.abc import TaskGroup
 from engine.core.drain_rate import DrainRate
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher import Account, Consumer
-from engine.errors import Stopped
+from engine.errors import NoSpace, Stopped
 from engine.metrics import Metrics
 from engine.model import Append
 from engine.pipeline.commit import CommitStage
@@ -111,5 +112,6 @@ class Pipeline:
 
     async def _prune(self) -> None:
         while True:
-            await self._state.prune(self._clock.time())
+            with suppress(NoSpace):  # deleting takes space as well; the next round tries again
+                await self._state.prune(self._clock.time())
             await anyio.sleep(PRUNE_SECONDS)
