@@ -223,6 +223,12 @@ class Coalescer:
         self._take_out(profile)
         self._leased[profile.key] = profile
 
+    def take_out(self, profile: Profile) -> None:
+        """A waiting profile gets its outcome without being handed over."""
+        assert profile.key not in self._leased, "an outcome of newer events must not come before that of older ones"
+        self._take_out(profile)
+        self.events -= events_of(profile)
+
     def gained(self, events: int) -> None:
         """A leased profile took in what was held on disk (or, negative, lost a replay that was overtaken)."""
         self.events += events

@@ -244,6 +244,20 @@ class Consumer:
         """See `account.Sender`."""
         await attempts.run(self, permit)
 
+    def expire(self, below: int) -> None:
+        """Give up what has waited longest: every waiting profile with an event below this offset. Kept as dead letters
+        of that class while there is room for them."""
+        if self.recovering:
+            return
+        for profile in self.coalescer.stragglers(below, len(self.coalescer)):
+            self.coalescer.take_out(profile)
+            at = self.clock.time()
+            if self.letters_full():
+                self.books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)
+            else:
+                self.books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
+        self.dirty()
+
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:

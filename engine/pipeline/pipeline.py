@@ -25,6 +25,9 @@ from engine.ports import Clock, Journal, State
 
 PRUNE_SECONDS = 600.0
 
+EXPIRED_SHARE = 0.1
+"""How much of the backlog of the consumer furthest behind is given up at a time when `on_full` says so."""
+
 
 class Pipeline:
     """Wires the stages to each other. Everything it is given is open already."""
@@ -39,11 +42,19 @@ class Pipeline:
         journal_next: int,
         clock: Clock,
         metrics: Metrics,
+        expire_when_full: bool = False,
     ) -> None:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
         self.drain_rate = DrainRate()
-        self.commit = CommitStage(journal, self._hand_over, clock=clock, metrics=metrics, drain=self.drain_rate)
+        self.commit = CommitStage(
+            journal,
+            self._hand_over,
+            clock=clock,
+            metrics=metrics,
+            drain=self.drain_rate,
+            make_room=self._expire_oldest if expire_when_full else None,
+        )
         self.commit.next_offset = journal_next
         self.settler = Settler(
             state, journal, consumers, clock=clock, drain=self.drain_rate, settled=self._after_settling
@@ -105,6 +116,14 @@ class Pipeline:
             self.receipts.add(Tracker(append.first, len(append.events), self._names))
         for reader in self.readers:
             reader.offer(append)
+
+    def _expire_oldest(self) -> None:
+        """The journal is full and told to expire: the consumer that is furthest behind gives up its oldest backlog."""
+        furthest = min(self.consumers, key=lambda consumer: consumer.watermark, default=None)
+        if furthest is None:
+            return
+        span = self.commit.next_offset - furthest.watermark
+        furthest.expire(furthest.watermark + max(1, int(span * EXPIRED_SHARE)))
 
     def _after_settling(self) -> None:
         for reader in self.readers:
