@@ -90,6 +90,11 @@ class Coalescer:
     def ready_in(self, lane: Lane) -> int:
         return self._queues[lane].ready
 
+    def only_ready_lane(self) -> Lane | None:
+        """The one lane that has profiles ready; None when there are several, or none."""
+        ready = [lane for lane in Lane if self._queues[lane].ready]
+        return ready[0] if len(ready) == 1 else None
+
     def find(self, key: bytes) -> tuple[Profile | None, Profile | None]:
         """The key's (waiting, leased) profile."""
         return self._waiting.get(key), self._leased.get(key)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -42,7 +42,12 @@ class Sender(Protocol):
     def may_send(self) -> bool:
         """False when a permit that is not used yet must not be used any more."""
 
-    async def attempt(self, permit: AccountPermit, /) -> None: ...
+    def lease_next(self) -> object:
+        """Take what goes under one permit; None when there is nothing after all. No await between this and the look
+        that found it due: a second permit must not be granted for the same profiles."""
+
+    async def attempt(self, permit: AccountPermit, leased: Any, /) -> None:
+        """Send it. `leased` is what `lease_next` gave."""
 
 
 class AccountPermit:
@@ -180,12 +185,13 @@ class Account:
             if self._serve_again(now):
                 continue
             sender = self._next(now)
-            if sender is None:
+            leased = sender.lease_next() if sender is not None else None
+            if sender is None or leased is None:
                 self._spare_at = now
                 continue
             self.in_flight += 1
             self.idle.clear()
-            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now))
+            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now), leased)
 
     async def _until_due(self) -> None:
         while True:

@@ -228,21 +228,28 @@ class Consumer:
     def lease(self, limit: int) -> list[Profile]:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
         taken: list[Profile] = []
-        coalescer, batcher = self.coalescer, self.batcher
-        size = 0
+        coalescer, fits = self.coalescer, self.batcher.fits
+        size, only = 0, coalescer.only_ready_lane()
         while len(taken) < limit:
-            lane = self.lanes.next(coalescer.ready_in)
+            lane = self.lanes.next(coalescer.ready_in) if only is None else only
             head = coalescer.head(lane) if lane is not None else None
-            if head is None or not batcher.fits(len(taken), size, len(head.content)):
+            if head is None or not fits(len(taken), size, len(head.content)):
                 break
             coalescer.lease(head)
             taken.append(head)
             size += len(head.content)
         return taken
 
-    async def attempt(self, permit: AccountPermit) -> None:
+    def lease_next(self) -> attempts.Leased | None:
         """See `account.Sender`."""
-        await attempts.run(self, permit)
+        if self.halves:
+            return attempts.Leased(self.halves.popleft(), again=True)
+        profiles = self.lease(self.destination.profiles_per_request)
+        return attempts.Leased(profiles) if profiles else None
+
+    async def attempt(self, permit: AccountPermit, leased: attempts.Leased) -> None:
+        """See `account.Sender`."""
+        await attempts.run(self, permit, leased)
 
     def expire(self, below: int) -> None:
         """Give up what has waited longest: every waiting profile with an event below this offset. Kept as dead letters
