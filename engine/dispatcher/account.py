@@ -73,6 +73,9 @@ class AccountPermit:
         return self._granted_at
 
 
+Work = tuple[Sender, AccountPermit, Any]
+
+
 class Account:
     """The token, the bucket, the window and the Retry-After pause that its destinations share."""
 
@@ -102,6 +105,7 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
+        self._idle_workers: list[asyncio.Future[Work]] = []
         self._spare_at = float("-inf")
         self._refused = 0
 
@@ -191,7 +195,24 @@ class Account:
                 continue
             self.in_flight += 1
             self.idle.clear()
-            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now), leased)
+            self._start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
+
+    def _start(self, tasks: TaskGroup, work: Work) -> None:
+        """Give it to an idle worker, or to a new one: a task for every request would cost more than the rest of it."""
+        while self._idle_workers:
+            worker = self._idle_workers.pop()
+            if not worker.done():
+                worker.set_result(work)
+                return
+        tasks.start_soon(self._work, work)
+
+    async def _work(self, work: Work) -> None:
+        while True:
+            sender, permit, leased = work
+            await sender.attempt(permit, leased)
+            waiting: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
+            self._idle_workers.append(waiting)
+            work = await waiting
 
     async def _until_due(self) -> None:
         while True:

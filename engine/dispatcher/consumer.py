@@ -219,11 +219,8 @@ class Consumer:
 
     def _oldest_since(self, now: float) -> float | None:
         """Since when (monotonic) the oldest profile that may go has waited."""
-        heads = [head for lane in Lane if self.coalescer.ready_in(lane) and (head := self.coalescer.head(lane))]
-        if not heads:
-            return None
-        age = self.clock.time() - min(head.oldest_at for head in heads)
-        return now - max(0.0, age)
+        oldest = self.coalescer.oldest_ready_at()
+        return None if oldest is None else now - max(0.0, self.clock.time() - oldest)
 
     def lease(self, limit: int) -> list[Profile]:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
