@@ -37,6 +37,8 @@ class EngineControl:
         else:
             refusal = pipeline.commit.refusal()
             reasons += [refusal.type] if refusal is not None else []
+            blocked = pipeline.settler.no_space
+            reasons += [f"state-{blocked.type}"] if blocked is not None else []
         return reasons
 
     def status(self) -> dict[str, object]:
@@ -46,7 +48,7 @@ class EngineControl:
             "version": parts.version,
             "ready": not self.readiness(),
             "reasons": self.readiness(),
-            "notes": parts.notes,
+            "notes": self.notes(),
             "recovering": parts.pipeline.recovering,
             "journal": {
                 "bytes": size.bytes,
@@ -59,6 +61,13 @@ class EngineControl:
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
+
+    def notes(self) -> list[str]:
+        """What there is to say about this start: new destinations, frames that were thrown away."""
+        parts = self._parts
+        frames = parts.discarded_frames
+        found = [f"{frames} unfinished journal frames of the last process were discarded"] if frames else []
+        return [*parts.notes, *found]
 
     def destinations(self) -> list[dict[str, object]]:
         return [self._describe(consumer) for consumer in self._parts.consumers]

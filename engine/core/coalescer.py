@@ -28,6 +28,8 @@ from engine.model import NOTHING, Event, Held, Lane, Profile
 PROFILE_OVERHEAD_BYTES = 500
 """What a waiting profile costs beside its content, measured with a million of them on CPython 3.11."""
 
+LANES = tuple(Lane)  # iterating over the enum itself costs ten times as much
+
 
 class _Queue:
     """Profiles of one lane that may be leased, oldest first: new ones by arrival, returning ones by their age.
@@ -80,7 +82,8 @@ class Coalescer:
     @property
     def ready(self) -> int:
         """Profiles that may be leased now."""
-        return sum(queue.ready for queue in self._queues)
+        live, replay, backfill = self._queues
+        return live.ready + replay.ready + backfill.ready
 
     @property
     def content_bytes(self) -> int:
@@ -89,6 +92,21 @@ class Coalescer:
 
     def ready_in(self, lane: Lane) -> int:
         return self._queues[lane].ready
+
+    def oldest_ready_at(self) -> float | None:
+        """When the oldest profile that may go was accepted."""
+        oldest: float | None = None
+        for lane in LANES:
+            if self._queues[lane].ready:
+                head = self.head(lane)
+                if head is not None and (oldest is None or head.oldest_at < oldest):
+                    oldest = head.oldest_at
+        return oldest
+
+    def only_ready_lane(self) -> Lane | None:
+        """The one lane that has profiles ready; None when there are several, or none."""
+        ready = [lane for lane in LANES if self._queues[lane].ready]
+        return ready[0] if len(ready) == 1 else None
 
     def find(self, key: bytes) -> tuple[Profile | None, Profile | None]:
         """The key's (waiting, leased) profile."""
@@ -222,6 +240,12 @@ class Coalescer:
             heapq.heappop(queue.returned)
         self._take_out(profile)
         self._leased[profile.key] = profile
+
+    def take_out(self, profile: Profile) -> None:
+        """A waiting profile gets its outcome without being handed over."""
+        assert profile.key not in self._leased, "an outcome of newer events must not come before that of older ones"
+        self._take_out(profile)
+        self.events -= events_of(profile)
 
     def gained(self, events: int) -> None:
         """A leased profile took in what was held on disk (or, negative, lost a replay that was overtaken)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -43,7 +43,12 @@ class Sender(Protocol):
     def may_send(self) -> bool:
         """False when a permit that is not used yet must not be used any more."""
 
-    async def attempt(self, permit: AccountPermit, /) -> None: ...
+    def lease_next(self) -> object:
+        """Take what goes under one permit; None when there is nothing after all. No await between this and the look
+        that found it due: a second permit must not be granted for the same profiles."""
+
+    async def attempt(self, permit: AccountPermit, leased: Any, /) -> None:
+        """Send it. `leased` is what `lease_next` gave."""
 
 
 class AccountPermit:
@@ -69,6 +74,9 @@ class AccountPermit:
     @property
     def granted_at(self) -> float:
         return self._granted_at
+
+
+Work = tuple[Sender, AccountPermit, Any]
 
 
 class Account:
@@ -101,6 +109,7 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
+        self._idle_workers: list[asyncio.Future[Work]] = []
         self._spare_at = float("-inf")
         self._refused = 0
 
@@ -195,12 +204,30 @@ class Account:
             if self._serve_again(now):
                 continue
             sender = self._next(now)
-            if sender is None:
+            leased = sender.lease_next() if sender is not None else None
+            if sender is None or leased is None:
                 self._spare_at = now
                 continue
             self.in_flight += 1
             self.idle.clear()
-            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now))
+            self._start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
+
+    def _start(self, tasks: TaskGroup, work: Work) -> None:
+        """Give it to an idle worker, or to a new one: a task for every request would cost more than the rest of it."""
+        while self._idle_workers:
+            worker = self._idle_workers.pop()
+            if not worker.done():
+                worker.set_result(work)
+                return
+        tasks.start_soon(self._work, work)
+
+    async def _work(self, work: Work) -> None:
+        while True:
+            sender, permit, leased = work
+            await sender.attempt(permit, leased)
+            waiting: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
+            self._idle_workers.append(waiting)
+            work = await waiting
 
     async def _until_due(self) -> None:
         while True:

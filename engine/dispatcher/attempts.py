@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from engine.core.fold import fold_held
 from engine.core.handover import exclusion, fold_replays
@@ -36,14 +37,21 @@ SEARCH_PROFILES = 64
 """How many profiles are looked at, at most at once, for one that is not suppressed."""
 
 
-async def run(consumer: Consumer, permit: AccountPermit) -> None:
+class Leased(msgspec.Struct):
+    """What goes under one permit. `again`: a half of a batch that was split, looked at before."""
+
+    profiles: list[Profile]
+    again: bool = False
+
+
+async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None:
     """Use one permit, or give it back when nothing needs to be sent."""
     batch: Batch | None = None
     reply: Reply | None = None
     probed: list[Breaker] = []
     started = consumer.clock.monotonic()
     try:
-        batch = await prepare(consumer)
+        batch = await prepare(consumer, leased)
         if batch is not None:
             probed = _probe(consumer)
             reply = await _send(consumer, batch, permit)
@@ -100,14 +108,15 @@ def _unknown(batch: Batch, reason: str) -> Reply:
 # -- before the request ---------------------------------------------------------------------------------------------
 
 
-async def prepare(consumer: Consumer) -> Batch | None:
-    """Lease profiles, settle those that need no request, and return the others as a batch; None if none is left."""
-    if consumer.halves:
-        profiles = consumer.halves.popleft()
+async def prepare(consumer: Consumer, leased: Leased) -> Batch | None:
+    """Settle those that need no request, and return the others as a batch; lease more while none is left of them. None
+    when nothing has to be sent at all."""
+    profiles = leased.profiles
+    if leased.again:
         return Batch(profiles, [consumer.destination.encode(profile) for profile in profiles])
     at_most = consumer.destination.profiles_per_request
     search = at_most
-    while profiles := consumer.lease(search):
+    while profiles:
         known = await _known(consumer, profiles)
         batch = _sift(consumer, profiles, known)
         if batch.profiles:
@@ -115,6 +124,7 @@ async def prepare(consumer: Consumer) -> Batch | None:
             return batch
         consumer.dirty()
         search = max(at_most, min(search * 8, SEARCH_PROFILES))
+        profiles = consumer.lease(search)
     return None
 
 
