@@ -20,6 +20,7 @@ from engine.core.breaker import Breaker
 from engine.core.lanes import WeightedRoundRobin
 from engine.core.pace import Pace
 from engine.core.window import Window
+from engine.dispatcher.workers import Workers
 from engine.errors import PermitVoid
 from engine.metrics import AccountMetrics
 from engine.ports import Bucket, Clock, TokenSource
@@ -109,7 +110,7 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
-        self._idle_workers: list[asyncio.Future[Work]] = []
+        self._workers = Workers[Work](lambda work: work[0].attempt(work[1], work[2]))
         self._spare_at = float("-inf")
         self._refused = 0
 
@@ -210,24 +211,7 @@ class Account:
                 continue
             self.in_flight += 1
             self.idle.clear()
-            self._start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
-
-    def _start(self, tasks: TaskGroup, work: Work) -> None:
-        """Give it to an idle worker, or to a new one: a task for every request would cost more than the rest of it."""
-        while self._idle_workers:
-            worker = self._idle_workers.pop()
-            if not worker.done():
-                worker.set_result(work)
-                return
-        tasks.start_soon(self._work, work)
-
-    async def _work(self, work: Work) -> None:
-        while True:
-            sender, permit, leased = work
-            await sender.attempt(permit, leased)
-            waiting: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
-            self._idle_workers.append(waiting)
-            work = await waiting
+            self._workers.start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
 
     async def _until_due(self) -> None:
         while True:
