@@ -9,6 +9,7 @@ overtake another. The bucket spaces what is granted; `Pace` has the last word at
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ from engine.dispatcher.workers import Workers
 from engine.errors import PermitVoid
 from engine.metrics import AccountMetrics
 from engine.ports import Bucket, Clock, TokenSource
+
+logger = logging.getLogger("engine.dispatcher")
 
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
@@ -132,6 +135,7 @@ class Account:
         until = self.clock.time() + seconds
         if until > self.paused_until:
             self.paused_until = until
+            logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
             self._store_pause(self.name, until)
             self._void()
 
