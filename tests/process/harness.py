@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ END_SECONDS = 30.0
 SETTLE_SECONDS = 40.0
 ORG, EVENT = "demo", "demo27"
 FIELDS = ("city", "zip", "jobtitle", "companyname")
+ADDRESS = re.compile(r"[\w.+-]+(?:@|%40|\\\\u0040)people\.example", re.I)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -175,6 +177,12 @@ class Place:
         if self.engine is not None:
             await self.engine.kill()
 
+    def check_discreet(self, *secrets: str) -> None:
+        """No address of a person, no secret and no token stands in what was logged or answered."""
+        for said in [self.log.read_text(errors="replace") if self.log.exists() else "", *self.answers]:
+            assert not (found := ADDRESS.findall(said)), found
+            assert not [secret for secret in secrets if secret in said]
+
     async def kill(self) -> None:
         assert self.engine is not None
         assert self.engine.running, self.engine.said()
@@ -244,6 +252,20 @@ class Place:
             return not any(one["counts"]["pending"] or one["recovering"] for one in found)
 
         await until(nothing_pending, "events are still pending", SETTLE_SECONDS)
+
+    async def posted(self, *events: dict[str, Any], **headers: str) -> str:
+        """Hand these in; the receipt of what has to be accepted as a whole."""
+        status, answer, _ = await self.ask("POST", "/v1/profiles", list(events), **headers)
+        assert status == 202, answer
+        return str(answer["receipt"])
+
+    async def logged(self, text: str) -> None:
+        """Wait until it says so."""
+
+        async def found() -> bool:
+            return text in self.log.read_text(errors="replace")
+
+        await until(found, f"{text!r} is not in its log")
 
     async def balanced(self) -> dict[str, Any]:
         """The sums by destination, recomputed by the running engine; nothing may be missing in them."""
@@ -391,6 +413,7 @@ async def place_at(folder: Path, sandbox_url: str, **tables: Any) -> AsyncIterat
             yield place
         finally:
             await place.end()
+        place.check_discreet()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, seconds: float = 15.0) -> None:
