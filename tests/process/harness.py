@@ -26,6 +26,7 @@ SETTLE_SECONDS = 40.0
 ORG, EVENT = "demo", "demo27"
 FIELDS = ("city", "zip", "jobtitle", "companyname")
 ADDRESS = re.compile(r"[\w.+-]+(?:@|%40|\\\\u0040)people\.example", re.I)
+TOKEN = re.compile(r"tok-\w{40}")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -180,7 +181,7 @@ class Place:
     def check_discreet(self, *secrets: str) -> None:
         """No address of a person, no secret and no token stands in what was logged or answered."""
         for said in [self.log.read_text(errors="replace") if self.log.exists() else "", *self.answers]:
-            assert not (found := ADDRESS.findall(said)), found
+            assert not (found := ADDRESS.findall(said) + TOKEN.findall(said)), found
             assert not [secret for secret in secrets if secret in said]
 
     async def kill(self) -> None:
