@@ -37,6 +37,8 @@ class EngineControl:
         else:
             refusal = pipeline.commit.refusal()
             reasons += [refusal.type] if refusal is not None else []
+            blocked = pipeline.settler.no_space
+            reasons += [f"state-{blocked.type}"] if blocked is not None else []
         return reasons
 
     def status(self) -> dict[str, object]:

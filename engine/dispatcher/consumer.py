@@ -31,6 +31,7 @@ READ_AHEAD_EVENTS = 100_000
 
 STRAGGLER_SPAN_EVENTS = 100_000
 STRAGGLERS = 10_000
+STRAGGLERS_EVERY_SECONDS = 1.0
 """Profiles that hold back so many events are copied to the state file, if they are no more than this."""
 
 BACKFILL_SHARE = 0.8
@@ -113,6 +114,7 @@ class Consumer:
         self._still_since: float | None = None
         self._still_total = 0.0
         self._read_to_asked = state.read_to
+        self._stragglers_at = float("-inf")
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name} {self.coalescer!r} watermark {self.watermark} position {self.position}>"
@@ -217,30 +219,48 @@ class Consumer:
 
     def _oldest_since(self, now: float) -> float | None:
         """Since when (monotonic) the oldest profile that may go has waited."""
-        heads = [head for lane in Lane if self.coalescer.ready_in(lane) and (head := self.coalescer.head(lane))]
-        if not heads:
-            return None
-        age = self.clock.time() - min(head.oldest_at for head in heads)
-        return now - max(0.0, age)
+        oldest = self.coalescer.oldest_ready_at()
+        return None if oldest is None else now - max(0.0, self.clock.time() - oldest)
 
     def lease(self, limit: int) -> list[Profile]:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
         taken: list[Profile] = []
-        coalescer, batcher = self.coalescer, self.batcher
-        size = 0
+        coalescer, fits = self.coalescer, self.batcher.fits
+        size, only = 0, coalescer.only_ready_lane()
         while len(taken) < limit:
-            lane = self.lanes.next(coalescer.ready_in)
+            lane = self.lanes.next(coalescer.ready_in) if only is None else only
             head = coalescer.head(lane) if lane is not None else None
-            if head is None or not batcher.fits(len(taken), size, len(head.content)):
+            if head is None or not fits(len(taken), size, len(head.content)):
                 break
             coalescer.lease(head)
             taken.append(head)
             size += len(head.content)
         return taken
 
-    async def attempt(self, permit: AccountPermit) -> None:
+    def lease_next(self) -> attempts.Leased | None:
         """See `account.Sender`."""
-        await attempts.run(self, permit)
+        if self.halves:
+            return attempts.Leased(self.halves.popleft(), again=True)
+        profiles = self.lease(self.destination.profiles_per_request)
+        return attempts.Leased(profiles) if profiles else None
+
+    async def attempt(self, permit: AccountPermit, leased: attempts.Leased) -> None:
+        """See `account.Sender`."""
+        await attempts.run(self, permit, leased)
+
+    def expire(self, below: int) -> None:
+        """Give up what has waited longest: every waiting profile with an event below this offset. Kept as dead letters
+        of that class while there is room for them."""
+        if self.recovering:
+            return
+        for profile in self.coalescer.stragglers(below, len(self.coalescer)):
+            self.coalescer.take_out(profile)
+            at = self.clock.time()
+            if self.letters_full():
+                self.books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)
+            else:
+                self.books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
+        self.dirty()
 
     # -- standing still: age does not run --------------------------------------------------------------------------
 
@@ -270,7 +290,11 @@ class Consumer:
 
     async def hold_stragglers(self) -> None:
         """Copy the few profiles that keep the watermark far back to the state file."""
+        now = self.clock.monotonic()
+        if now < self._stragglers_at + STRAGGLERS_EVERY_SECONDS:
+            return
         if self.position - self.coalescer.watermark(self.position) > STRAGGLER_SPAN_EVENTS:
+            self._stragglers_at = now
             await self._hold(self.coalescer.stragglers(self.position - STRAGGLER_SPAN_EVENTS, STRAGGLERS))
 
     async def _hold(self, profiles: Sequence[Profile]) -> None:

@@ -23,7 +23,7 @@ from engine.ports import Clock, Journal
 FRONT_EVENTS = 100_000
 """Events that may wait for their commit; beyond that producers are told to slow down."""
 
-COMMIT_EVENTS = 20_000
+COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
 PROBE_SECONDS = 1.0
@@ -39,10 +39,17 @@ class CommitStage:
     """`hand_over` is called with every durable append, in offset order, before its submitter hears of it."""
 
     def __init__(
-        self, journal: Journal, hand_over: Callable[[Append], None], *, clock: Clock, metrics: Metrics, drain: DrainRate
+        self,
+        journal: Journal,
+        hand_over: Callable[[Append], None],
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        drain: DrainRate,
+        make_room: Callable[[], None] | None = None,
     ) -> None:
         self._journal, self._hand_over = journal, hand_over
-        self._clock, self._metrics, self._drain = clock, metrics, drain
+        self._clock, self._metrics, self._drain, self._make_room = clock, metrics, drain, make_room
         self._front: deque[_Submission] = deque()
         self._front_events = 0
         self._more = asyncio.Event()
@@ -166,6 +173,8 @@ class CommitStage:
     async def _space(self) -> None:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""
         while True:
+            if self._make_room is not None and self._no_space is not None and self._no_space.type == "journal-full":
+                self._make_room()
             await anyio.sleep(PROBE_SECONDS)
             try:
                 await self._journal.probe()

@@ -44,6 +44,7 @@ class Settler:
         self.lock = anyio.Lock()
         self.runs = Runs()
         self._released = 0
+        self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
         self._dirty.set()
@@ -97,9 +98,11 @@ class Settler:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
                     await self._state.settle(transitions, pauses)
-            except NoSpace:
+            except NoSpace as error:
+                self.no_space = error
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
+                self.no_space = None
                 return
 
     async def _scrub(self) -> None:

@@ -32,6 +32,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes 100,000 events in earnest has to happen in a few hundred here."""
     monkeypatch.setattr(consumer, "STRAGGLER_SPAN_EVENTS", 60)
     monkeypatch.setattr(consumer, "STRAGGLERS", 20)
+    monkeypatch.setattr(consumer, "STRAGGLERS_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(consumer, "READ_AHEAD_EVENTS", 200)
 
 
