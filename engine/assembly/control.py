@@ -236,7 +236,9 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
 def _state(consumer: Consumer) -> str:
     if consumer.paused:
         return "paused"
-    return "active" if consumer.breaker.state == "closed" and consumer.account.breaker.state == "closed" else "open"
+    tokens = consumer.account.tokens
+    trouble = consumer.account.breaker.state != "closed" or (tokens is not None and bool(tokens.trouble))
+    return "open" if trouble or consumer.breaker.state != "closed" else "active"
 
 
 def _reason(consumer: Consumer) -> str:

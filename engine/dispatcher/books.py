@@ -18,7 +18,6 @@ from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
 from engine.ports import ConsumerState, KeyState, Transition
 
-
 MOST_REASONS = 100
 """Reasons that are counted apart. Some hold a code that a destination answered, so that nothing else bounds them."""
 
