@@ -14,7 +14,7 @@ import sys
 
 from engine import Config, Engine, Overloaded, ProfileEvent, Receipt
 
-EVENTS = [
+EVENTS: list[ProfileEvent | dict[str, str]] = [
     ProfileEvent(email="lea.martin@example.com", firstname="Léa", city="Lille", countryid="FR"),
     ProfileEvent(email="lea.martin@example.com", city="Lyon"),
     {"email": "ivar.berg@example.com", "jobtitle": "Architect"},
