@@ -70,6 +70,7 @@ async def open_parts(
     journal, state = build_storage(config, stack, own_journal, own_state)
     stack.push_async_callback(journal.close)
     tail = await journal.open()
+    metrics.accepted(tail.next)  # what is durable was accepted: the sum survives a restart
     stack.push_async_callback(state.close)
     await state.open()
     states, notes = await resume(config, state, tail)

@@ -9,6 +9,7 @@ overtake another. The bucket spaces what is granted; `Pace` has the last word at
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,9 +21,12 @@ from engine.core.breaker import Breaker
 from engine.core.lanes import WeightedRoundRobin
 from engine.core.pace import Pace
 from engine.core.window import Window
+from engine.dispatcher.workers import Workers
 from engine.errors import PermitVoid
 from engine.metrics import AccountMetrics
 from engine.ports import Bucket, Clock, TokenSource
+
+logger = logging.getLogger("engine.dispatcher")
 
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
@@ -109,7 +113,7 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
-        self._idle_workers: list[asyncio.Future[Work]] = []
+        self._workers = Workers[Work](lambda work: work[0].attempt(work[1], work[2]))
         self._spare_at = float("-inf")
         self._refused = 0
 
@@ -131,6 +135,7 @@ class Account:
         until = self.clock.time() + seconds
         if until > self.paused_until:
             self.paused_until = until
+            logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
             self._store_pause(self.name, until)
             self._void()
 
@@ -210,24 +215,7 @@ class Account:
                 continue
             self.in_flight += 1
             self.idle.clear()
-            self._start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
-
-    def _start(self, tasks: TaskGroup, work: Work) -> None:
-        """Give it to an idle worker, or to a new one: a task for every request would cost more than the rest of it."""
-        while self._idle_workers:
-            worker = self._idle_workers.pop()
-            if not worker.done():
-                worker.set_result(work)
-                return
-        tasks.start_soon(self._work, work)
-
-    async def _work(self, work: Work) -> None:
-        while True:
-            sender, permit, leased = work
-            await sender.attempt(permit, leased)
-            waiting: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
-            self._idle_workers.append(waiting)
-            work = await waiting
+            self._workers.start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
 
     async def _until_due(self) -> None:
         while True:

@@ -61,7 +61,7 @@ class Pipeline:
         )
         self.eraser = Eraser(journal, self.settler.dirty)
         for consumer in consumers:
-            consumer.eraser = self.eraser
+            consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
         self._names = [consumer.name for consumer in consumers]
 
