@@ -73,7 +73,7 @@ class Engine:
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
         self._lag = LoopLag(self._clock, self.metrics)
-        self._intake: Intake = Closed(Stopped("the engine has not been started"))
+        self._intake: EngineIntake | Closed = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
         return f"<Engine {self._parts.pipeline!r}>" if self._parts else "<Engine not running>"
@@ -191,13 +191,17 @@ class Engine:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._intake = Closed(stopped)
+            self._end_intake(stopped)
             if failure is not error:
                 raise failure from None
             raise
         finally:
-            if isinstance(self._intake, EngineIntake):
-                self._intake = Closed(Stopped("the engine has stopped"))
+            if not isinstance(self._intake, Closed):
+                self._end_intake(Stopped("the engine has stopped"))
+
+    def _end_intake(self, reason: Stopped) -> None:
+        self._intake.end(reason)
+        self._intake = Closed(reason)
 
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline
