@@ -73,7 +73,7 @@ class Engine:
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
         self._lag = LoopLag(self._clock, self.metrics)
-        self._intake: Intake = Closed(Stopped("the engine has not been started"))
+        self._intake: EngineIntake | Closed = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
         return f"<Engine {self._parts.pipeline!r}>" if self._parts else "<Engine not running>"
@@ -191,14 +191,17 @@ class Engine:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._close(stopped)
+            self._end(stopped)
             if failure is not error:
                 raise failure from None
             raise
-        else:
-            self._close(Stopped("the engine has stopped"))
+        finally:
+            if not isinstance(self._intake, Closed):
+                self._end(Stopped("the engine has stopped"))
 
-    def _close(self, reason: Stopped) -> None:
+    def _end(self, reason: Stopped) -> None:
+        """However it ended: whoever still waits hears it."""
+        self._intake.end(reason)
         self._intake = Closed(reason)
         if self._parts is not None:
             self._parts.pipeline.close(reason)
