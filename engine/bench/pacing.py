@@ -15,7 +15,7 @@ SHORTEST_TICK_SECONDS = 0.00025
 
 
 class Schedule(msgspec.Struct, frozen=True):
-    """`per_second` requests a second, evenly spread over `seconds`. Request i is due `i / per_second` after the start."""
+    """`per_second` requests a second, evenly spread over `seconds`; the first one at once."""
 
     per_second: float
     seconds: float

@@ -59,14 +59,14 @@ def _timerfd(seconds: float) -> int | None:
 @contextmanager
 def _by_loop(seconds: float, tick: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
 
     def again() -> None:
-        nonlocal handle
-        handle = loop.call_later(seconds, again)
+        timers[:] = [loop.call_later(seconds, again)]
         tick()
 
-    handle = loop.call_later(seconds, again)
+    timers.append(loop.call_later(seconds, again))
     try:
         yield
     finally:
-        handle.cancel()
+        timers[0].cancel()
