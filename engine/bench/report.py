@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NOTHING = "-"
+LEDGER = {True: "on", False: "off", None: NOTHING}
 MARKS = {True: "✔", False: "✘", None: NOTHING}
 
 
@@ -46,7 +47,7 @@ def _cell_row(cell: Cell, report: Report) -> Sequence[str]:
     ratio = cell.cpu_us_per_event / bare if bare and cell.cpu_us_per_event is not None else None
     return (
         cell.encoding,
-        "on" if cell.ledger else "off",
+        LEDGER[cell.ledger],
         str(cell.events_per_request),
         _number(cell.events_per_second, 0),
         _number(cell.cpu_us_per_event, 1),
@@ -71,7 +72,7 @@ def _latency_row(cell: Cell, latency: Latency) -> Sequence[str]:
     delivered = _quantiles(latency.delivered) if latency.delivered else (NOTHING, NOTHING)
     return (
         cell.encoding,
-        "on" if cell.ledger else "off",
+        LEDGER[cell.ledger],
         str(cell.events_per_request),
         latency.load,
         _number(latency.events_per_second, 0),

@@ -44,7 +44,7 @@ class Cell(msgspec.Struct, kw_only=True):
     """One combination of encoding, ledger and events per request, measured end to end."""
 
     encoding: str
-    ledger: bool
+    ledger: bool | None  # None: the engine was not asked
     events_per_request: int
     events: int
     seconds: float

@@ -138,7 +138,6 @@ def _cell(
 ) -> Cell:
     name = str(destination.get("name"))
     old, new = before.get(name, _Counts()), after.get(name, _Counts())
-    config = destination.get("config", {})
     late = result.refused + result.failed + result.unsent
     load = f"{plan.events_per_second:,.0f}/s" if plan.events_per_second else "all"
     delivered = new.delivered - old.delivered
@@ -147,8 +146,8 @@ def _cell(
         load, round(result.events_per_second, 1), acks, delivery_quantiles(old.delivery, new.delivery), late
     )
     return Cell(
-        encoding=f"{name} ({config.get('encoding', '?')})",
-        ledger=bool(config.get("ledger", True)),
+        encoding=f"{name} ({destination.get('encoding', '?')})",
+        ledger=None,
         events_per_request=plan.events_per_request,
         events=int(delivered),
         seconds=round(seconds, 3),
