@@ -46,7 +46,7 @@ class EngineControl:
             "version": parts.version,
             "ready": not self.readiness(),
             "reasons": self.readiness(),
-            "notes": parts.notes,
+            "notes": self.notes(),
             "recovering": parts.pipeline.recovering,
             "journal": {
                 "bytes": size.bytes,
@@ -59,6 +59,13 @@ class EngineControl:
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
+
+    def notes(self) -> list[str]:
+        """What there is to say about this start: new destinations, frames that were thrown away."""
+        parts = self._parts
+        frames = parts.discarded_frames
+        found = [f"{frames} unfinished journal frames of the last process were discarded"] if frames else []
+        return [*parts.notes, *found]
 
     def destinations(self) -> list[dict[str, object]]:
         return [self._describe(consumer) for consumer in self._parts.consumers]

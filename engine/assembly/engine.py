@@ -10,8 +10,12 @@ from typing import Any, Self
 
 import anyio
 import msgspec
+from aiohttp import web
 
+from engine.adapters.api_keys import Keys
 from engine.adapters.clock import SystemClock
+from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
+from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.control import EngineControl
 from engine.assembly.intake import Closed, EngineIntake
@@ -23,6 +27,8 @@ from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
 from engine.profiles.identity import key_of, normalise_email
+
+LAG_SECONDS = 0.5
 
 
 class Engine:
@@ -42,6 +48,8 @@ class Engine:
     ports; a journal of one's own comes with a state in memory unless one is given.
     """
 
+    dispatching = True
+
     def __init__(
         self,
         config: Config,
@@ -52,18 +60,23 @@ class Engine:
         clock: Clock | None = None,
         random: random_module.Random | None = None,
     ) -> None:
+        """Raises ConfigError for a name in `destinations` that the configuration does not have."""
         self.config = config
         self._destinations, self._journal, self._state = dict(destinations or {}), journal, state
         self._clock, self._random = clock or SystemClock(), random or random_module.Random()
         unknown = sorted(self._destinations.keys() - {destination.name for destination in config.destinations})
         if unknown:
             raise ConfigError([f"destinations[{unknown[0]!r}]: no such destination in the configuration"])
-        self.metrics_registry = Metrics()
+        self.metrics = Metrics()
         self.readers = readers_of(config)
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
+        self._lag_seconds = 0.0
+        self.metrics.gauge(
+            "engine_event_loop_lag_seconds", "How late the event loop was last.", lambda: self._lag_seconds
+        )
         self._intake: Intake = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
@@ -124,9 +137,45 @@ class Engine:
         if not self._task.cancelled():
             self._task.result()
 
+    async def drained(self) -> None:
+        """Wait until the engine has ended, however it did."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def recovered(self) -> None:
+        """Wait until what was pending at the start has been read."""
+        parts = self._running()
+        for reader in parts.pipeline.readers:
+            await reader.recovered.wait()
+
     def stop(self) -> None:
         """Begin to drain. Leaving the context waits for the end of it."""
         self._stop.set()
+
+    def readiness(self) -> list[str]:
+        """Why it is not ready, as stable short reasons; [] when it is."""
+        if isinstance(self._intake, Closed):
+            return ["stopped" if self._stop.is_set() else "starting"]
+        return self.control.readiness()
+
+    # -- as a part of a web application -----------------------------------------------------------------------------
+
+    def ingress_app(self) -> web.Application:
+        """Events, receipts and probes for `app.add_subapp("/ingest", engine.ingress_app())`. To be mounted before the
+        engine starts: until then it answers 503."""
+        return create_ingress_app(self.ingress(Access(Keys(self.config.ingress.keys))))
+
+    def ingress(self, access: Access) -> Ingress:
+        """The HTTP ingress behind whatever server carries it."""
+        return Ingress(
+            self.config.ingress,
+            self.readers,
+            intake=lambda: self.intake,
+            readiness=self.readiness,
+            access=access,
+            inflate=inflate,
+            metrics=self.metrics,
+        )
 
     async def _run(self) -> None:
         try:
@@ -139,7 +188,7 @@ class Engine:
                     self._state,
                     self._clock,
                     self._random,
-                    self.metrics_registry,
+                    self.metrics,
                 )
                 await self._serve(parts)
         except BaseException as error:
@@ -157,7 +206,8 @@ class Engine:
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline
         async with anyio.create_task_group() as tasks:
-            await pipeline.start(tasks)
+            await pipeline.start(tasks, dispatching=self.dispatching)
+            tasks.start_soon(self._measure_lag)
             self._intake = EngineIntake(pipeline, parts.journal_id)
             assert self._ready is not None
             if not self._ready.done():
@@ -165,7 +215,14 @@ class Engine:
             await self._stop.wait()
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
-        await pipeline.settler.settle(clean=drained)
+        await pipeline.settler.settle(clean=drained and (self.dispatching or pipeline.was_clean))
+
+    async def _measure_lag(self) -> None:
+        """How late the event loop is: what everybody in this process waits on top."""
+        while True:
+            started = self._clock.monotonic()
+            await anyio.sleep(LAG_SECONDS)
+            self._lag_seconds = max(0.0, self._clock.monotonic() - started - LAG_SECONDS)
 
     # -- events in ------------------------------------------------------------------------------------------------
 
@@ -179,7 +236,8 @@ class Engine:
         """Hand in events: all of the valid ones become durable together, or none. A bad record never raises: it is in
         `rejected` by index. Safe to cancel: nothing that was acknowledged is lost by it.
 
-        Raises Overloaded (nothing was written; `retry_after_seconds`) and Stopped, KeyError for an unknown source.
+        Raises Overloaded (nothing was written; `retry_after_seconds`), Stopped, KeyError for an unknown source or lane,
+        and ValueError for more than `ingress.max_events` events at once.
         """
         name = source or self.config.sources[0].name
         reader, default_lane = self.readers[name]
@@ -202,9 +260,12 @@ class Engine:
     @property
     def control(self) -> EngineControl:
         """The port behind the admin API. Raises Stopped when the engine does not run."""
+        return self._running().control
+
+    def _running(self) -> Parts:
         if self._parts is None:
             raise Stopped("the engine is not running")
-        return self._parts.control
+        return self._parts
 
     def status(self) -> dict[str, object]:
         return self.control.status()

@@ -15,6 +15,7 @@ from engine.cli import (
     backup,
     check,
     dead_letters,
+    demo,
     destinations,
     forget,
     keys,
@@ -108,6 +109,7 @@ def root(debug: Debug = False, version: Version = False) -> None:
 
 
 RUN, SEE, CHANGE = "Run", "See", "Change"
+app.command("demo", rich_help_panel=RUN)(demo.demo)
 app.command("serve", rich_help_panel=RUN)(serve.serve)
 app.command("check", rich_help_panel=RUN)(check.check)
 app.command("sandbox", rich_help_panel=RUN)(sandbox.sandbox)

@@ -60,8 +60,14 @@ class Pipeline:
     def recovering(self) -> bool:
         return any(consumer.recovering for consumer in self.consumers)
 
-    async def start(self, tasks: TaskGroup) -> None:
-        """Accepting on return; recovery goes on behind. A stage that fails fails the task group."""
+    @property
+    def was_clean(self) -> bool:
+        """Had the last process settled every attempt?"""
+        return all(consumer.was_clean for consumer in self.consumers)
+
+    async def start(self, tasks: TaskGroup, *, dispatching: bool = True) -> None:
+        """Accepting on return; recovery goes on behind. A stage that fails fails the task group. Without `dispatching`
+        nothing is ever sent."""
         for consumer in self.consumers:
             consumer.announce()
         await self.settler.settle()
@@ -70,8 +76,8 @@ class Pipeline:
         tasks.start_soon(self.eraser.run)
         tasks.start_soon(self._prune)
         for reader in self.readers:
-            tasks.start_soon(reader.run, self._journal_next)
-        for account in self.accounts:
+            tasks.start_soon(reader.run, self._journal_next, dispatching)
+        for account in self.accounts if dispatching else ():
             if account.tokens is not None:
                 tasks.start_soon(account.tokens.run)
             tasks.start_soon(account.run, tasks)

@@ -45,7 +45,7 @@ class Reader:
         if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.backfill_over():
             self._wake.set()
 
-    async def recover(self, journal_next: int) -> None:
+    async def recover(self, journal_next: int, dispatching: bool) -> None:
         """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a
         predecessor may have sent is in there, so nothing older can be sent after it."""
         consumer = self.consumer
@@ -57,14 +57,15 @@ class Reader:
                 consumer.take(_cut(append, end), self._receipts.get(append.first), accounted)
                 if consumer.position >= end:
                     break
-        if not consumer.was_clean:  # held profiles may have been under way as well, so even with nothing to read
+        if dispatching and not consumer.was_clean:
+            # Even with nothing to read: what is held may have been under way as well.
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
         self.recovered.set()
         consumer.account.wake()
 
-    async def run(self, journal_next: int) -> None:
-        await self.recover(journal_next)
+    async def run(self, journal_next: int, dispatching: bool = True) -> None:
+        await self.recover(journal_next, dispatching)
         self._wake.set()
         while True:
             await self._wake.wait()

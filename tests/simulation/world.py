@@ -229,7 +229,7 @@ class World:
         engine = self.engine()
         await engine.__aenter__()
         with anyio.fail_after(3_600):
-            while any(one["counts"]["pending"] for one in engine.control.destinations()):  # type: ignore[index]
+            while any(one["counts"]["pending"] for one in engine.control.destinations()):  # noqa: ASYNC110
                 await anyio.sleep(1.0)
         return engine
 
