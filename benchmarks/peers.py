@@ -1,4 +1,4 @@
-"""What one would write instead of an engine, as servers to be measured beside it. ``python -m benchmarks.peers KIND URL``.
+"""What one would write instead of an engine, as servers to be measured: ``python -m benchmarks.peers KIND URL``.
 
 post-per-event   one POST an event, from memory: no durability, no batches, no order
 queue-batcher    an asyncio.Queue in front of batches of 100, each request in SQLite (WAL, FULL) before its 202: durable

@@ -15,7 +15,7 @@ from engine.bench.pacing import Schedule
 from engine.bench.ticker import ticking
 from engine.bench.wire import LOST, Answer, Connection, Site, connect
 
-ACCEPTED = 202
+ACCEPTED = (200, 201, 202)
 BUSY = (429, 503)
 CLOSED_TICK_SECONDS = 0.02
 GRACE_SECONDS = 5.0
@@ -38,7 +38,7 @@ class LoadResult(msgspec.Struct):
 
     @property
     def accepted_events(self) -> int:
-        return self.statuses[ACCEPTED] * self.events_per_request
+        return self._accepted * self.events_per_request
 
     @property
     def refused(self) -> int:
@@ -48,7 +48,11 @@ class LoadResult(msgspec.Struct):
     @property
     def failed(self) -> int:
         """Requests with any other answer, or none."""
-        return sum(self.statuses.values()) - self.statuses[ACCEPTED] - self.refused
+        return sum(self.statuses.values()) - self._accepted - self.refused
+
+    @property
+    def _accepted(self) -> int:
+        return sum(self.statuses[status] for status in ACCEPTED)
 
     @property
     def events_per_second(self) -> float:
@@ -164,7 +168,7 @@ class Load:
         due = self._due.pop(connection)
         if not self._over.is_set():
             self.result.statuses[answer.status] += 1
-            if answer.status == ACCEPTED:
+            if answer.status in ACCEPTED:
                 self.result.acks.add(self._last - due)
         self._free(connection, answer)
         self._pump()
