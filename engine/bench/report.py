@@ -34,6 +34,30 @@ def rendered(report: Report) -> Iterable[RenderableType]:
     yield target_table(targets(report))
 
 
+def running_tables(cells: Sequence[Cell]) -> Iterable[Table]:
+    """What a bench of a running engine found, one row a destination."""
+    headers = (
+        *("destination", "n", "events", "delivered/s", "refused", "failed", "accepted/s"),
+        *("ack p50 ms", "ack p99 ms", "delivered p50 ms", "delivered p99 ms"),
+    )
+    yield _table("Load on a running engine", headers, [_running_row(cell) for cell in cells])
+
+
+def _running_row(cell: Cell) -> Sequence[str]:
+    latency = cell.latencies[0]
+    return (
+        cell.encoding,
+        str(cell.events_per_request),
+        f"{cell.events:,}",
+        _number(cell.events_per_second, 0),
+        str(cell.refused),
+        str(cell.failed),
+        _number(latency.events_per_second, 0),
+        *_quantiles(latency.ack),
+        *(_quantiles(latency.delivered) if latency.delivered else (NOTHING, NOTHING)),
+    )
+
+
 def cell_table(report: Report) -> Table:
     headers = (
         *("encoding", "ledger", "n", "events/s", "CPU us/event", "x bare POST"),
