@@ -7,13 +7,10 @@ import sys
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from benchmarks.canonical import QUICK, Options, run
 from benchmarks.processes import Failed, run_async
-from engine.bench.report import show
-
-WIDTH_IN_A_PIPE = 160
+from engine.bench.report import console, show
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +33,7 @@ def main() -> int:
     except Failed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    show(report, Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_A_PIPE))
+    show(report, console())
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return 0

@@ -1,4 +1,4 @@
-"""The load generator: closed loop for throughput, open loop for latency, both bounded in time."""
+"""The load generator: closed loop for throughput, open loop for latency, both bounded in count and time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ GRACE_SECONDS = 5.0
 
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.1, 5.0
 RECONNECTS = 100
+MOST_REQUESTS = 10_000_000
 
 
 class LoadResult(msgspec.Struct):
@@ -63,8 +64,8 @@ class Load:
     """One phase of load.
 
     With a `schedule` requests are due whatever the answers do (open loop); without one every connection sends its next
-    request as soon as it has its answer (closed loop), for `seconds`, and only while `may_send()`. Who is told 429 or
-    503 in the closed loop rests as long as it was asked to.
+    request as soon as it has its answer (closed loop), for `seconds`, at most `requests` of them, and only while
+    `may_send()`. Who is told 429 or 503 in the closed loop rests as long as it was asked to.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Load:
         connections: int,
         seconds: float,
         schedule: Schedule | None = None,
+        requests: int = MOST_REQUESTS,
         may_send: Callable[[], bool] = lambda: True,
-        first_request: int = 0,
         trust: ssl.SSLContext | None = None,
     ) -> None:
         self.result = LoadResult(events_per_request)
         self._site, self._body, self._trust = site, body, trust
         self._wanted, self._seconds, self._schedule = connections, seconds, schedule
-        self._may_send, self._first = may_send, first_request
+        self._requests, self._may_send = requests, may_send
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._due: dict[Connection, float] = {}
@@ -148,17 +149,18 @@ class Load:
         schedule = self._schedule
         if schedule is not None:
             return schedule.due_at(self.result.sent) if self.result.sent < schedule.due_by(now) else None
-        return time.perf_counter() - self._start if now < self._seconds and self._may_send() else None
+        free = now < self._seconds and self.result.sent < self._requests and self._may_send()
+        return time.perf_counter() - self._start if free else None
 
     def _finished(self, now: float) -> bool:
         if self._due:
             return False
         if self._schedule is not None:
             return self.result.sent >= self._schedule.total
-        return now >= self._seconds
+        return now >= self._seconds or self.result.sent >= self._requests
 
     def _send(self, connection: Connection, due: float) -> None:
-        index = self._first + self.result.sent
+        index = self.result.sent
         self.result.sent += 1
         self._due[connection] = due
         connection.post(self._body(index), self._done)

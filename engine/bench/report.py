@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NOTHING = "-"
+WIDTH_IN_A_PIPE = 160
 LEDGER = {True: "on", False: "off", None: NOTHING}
 MARKS = {True: "✔", False: "✘", None: NOTHING}
+
+
+def console() -> Console:
+    """On stdout; in a pipe wide enough for whole rows."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH_IN_A_PIPE)
 
 
 def show(report: Report, console: Console) -> None:
@@ -40,7 +49,7 @@ def running_tables(cells: Sequence[Cell]) -> Iterable[Table]:
         *("destination", "n", "events", "delivered/s", "refused", "failed", "accepted/s"),
         *("ack p50 ms", "ack p99 ms", "delivered p50 ms", "delivered p99 ms"),
     )
-    yield _table("Load on a running engine", headers, [_running_row(cell) for cell in cells])
+    yield plain_table("Load on a running engine", headers, [_running_row(cell) for cell in cells])
 
 
 def _running_row(cell: Cell) -> Sequence[str]:
@@ -63,7 +72,7 @@ def cell_table(report: Report) -> Table:
         *("encoding", "ledger", "n", "events/s", "CPU us/event", "x bare POST"),
         *("ack p50 ms", "ack p99 ms", "peak MiB", "refused", "failed"),
     )
-    return _table("Closed loop: as fast as it goes", headers, [_cell_row(it, report) for it in report.cells])
+    return plain_table("Closed loop: as fast as it goes", headers, [_cell_row(it, report) for it in report.cells])
 
 
 def _cell_row(cell: Cell, report: Report) -> Sequence[str]:
@@ -89,7 +98,7 @@ def latency_table(cells: Iterable[Cell]) -> Table:
         *("delivered p50 ms", "delivered p99 ms", "late"),
     )
     rows = [_latency_row(cell, latency) for cell in cells for latency in cell.latencies]
-    return _table("Open loop: from the moment a request was due", headers, rows)
+    return plain_table("Open loop: from the moment a request was due", headers, rows)
 
 
 def _latency_row(cell: Cell, latency: Latency) -> Sequence[str]:
@@ -108,7 +117,7 @@ def _latency_row(cell: Cell, latency: Latency) -> Sequence[str]:
 
 def peer_table(report: Report) -> Table:
     headers = ("peer", "n", "events/s", "CPU us/event", "engine CPU us/event", "peer / engine")
-    return _table("Peers, in the same run", headers, [_peer_row(it, report) for it in report.peers])
+    return plain_table("Peers, in the same run", headers, [_peer_row(it, report) for it in report.peers])
 
 
 def _peer_row(peer: Peer, report: Report) -> Sequence[str]:
@@ -133,7 +142,7 @@ def _floor_table(report: Report) -> Table:
         ("tuned aiohttp POST, CPU", f"{_number(floors.bare_post_us, 1)} us", NOTHING),
         ("raw socket POST, CPU", f"{_number(floors.raw_post_us, 1)} us", NOTHING),
     ]
-    return _table("Floors, in the same run", ("floor", "p50", "p99"), rows)
+    return plain_table("Floors, in the same run", ("floor", "p50", "p99"), rows)
 
 
 def target_table(found: Iterable[Target]) -> Table:
@@ -141,7 +150,9 @@ def target_table(found: Iterable[Target]) -> Table:
         (MARKS[it.met], it.kind, it.what, f"<= {_number(it.limit, 2)} {it.unit}", f"{_number(it.found, 2)} {it.unit}")
         for it in found
     ]
-    return _table("Targets (this machine, this run; for information)", ("", "kind", "what", "limit", "found"), rows)
+    return plain_table(
+        "Targets (this machine, this run; for information)", ("", "kind", "what", "limit", "found"), rows
+    )
 
 
 def _spread(quantiles: Quantiles | None) -> tuple[str, str]:
@@ -159,7 +170,7 @@ def _number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
-def _table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def plain_table(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     from rich import box
     from rich.table import Table
 
