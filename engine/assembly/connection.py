@@ -115,8 +115,10 @@ class _TestPermit:
     async def use(self) -> None:
         with anyio.move_on_after(PERMIT_SECONDS) as waiting:
             await self._account.grant_again()
+            await self._account.keep_pace()
         if waiting.cancelled_caught or not self._account.may_send(self.token):
             raise PermitVoid
+        self._account.leaves()
 
 
 def profile_of(email: str, now: float, *, refuse_synthetic: bool) -> Profile:

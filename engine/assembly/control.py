@@ -37,6 +37,8 @@ class EngineControl:
         else:
             refusal = pipeline.commit.refusal()
             reasons += [refusal.type] if refusal is not None else []
+            blocked = pipeline.settler.no_space
+            reasons += [f"state-{blocked.type}"] if blocked is not None else []
         return reasons
 
     def status(self) -> dict[str, object]:
@@ -238,12 +240,10 @@ def _state(consumer: Consumer) -> str:
 
 
 def _reason(consumer: Consumer) -> str:
-    account = consumer.account
-    if account.tokens is not None and account.tokens.trouble:
-        return f"token: {account.tokens.trouble}"
-    if account.breaker.state != "closed":
-        return account.breaker.reason
-    return consumer.breaker.reason if consumer.breaker.state != "closed" else ""
+    tokens = consumer.account.tokens
+    if tokens is not None and tokens.trouble:
+        return f"token: {tokens.trouble}"
+    return "" if consumer.paused else consumer.trouble()
 
 
 def _account(account: Account) -> dict[str, object]:

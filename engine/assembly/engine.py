@@ -18,6 +18,7 @@ from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
 from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.control import EngineControl
+from engine.assembly.gauges import LoopLag
 from engine.assembly.intake import Closed, EngineIntake
 from engine.assembly.readers import readers_of
 from engine.assembly.receipt import Receipt
@@ -27,8 +28,6 @@ from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
 from engine.profiles.identity import key_of, normalise_email
-
-LAG_SECONDS = 0.5
 
 
 class Engine:
@@ -73,10 +72,7 @@ class Engine:
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
-        self._lag_seconds = 0.0
-        self.metrics.gauge(
-            "engine_event_loop_lag_seconds", "How late the event loop was last.", lambda: self._lag_seconds
-        )
+        self._lag = LoopLag(self._clock, self.metrics)
         self._intake: Intake = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
@@ -207,7 +203,7 @@ class Engine:
         pipeline = parts.pipeline
         async with anyio.create_task_group() as tasks:
             await pipeline.start(tasks, dispatching=self.dispatching)
-            tasks.start_soon(self._measure_lag)
+            tasks.start_soon(self._lag.run)
             self._intake = EngineIntake(pipeline, parts.journal_id)
             assert self._ready is not None
             if not self._ready.done():
@@ -216,13 +212,6 @@ class Engine:
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
         await pipeline.settler.settle(clean=drained and (self.dispatching or pipeline.was_clean))
-
-    async def _measure_lag(self) -> None:
-        """How late the event loop is: what everybody in this process waits on top."""
-        while True:
-            started = self._clock.monotonic()
-            await anyio.sleep(LAG_SECONDS)
-            self._lag_seconds = max(0.0, self._clock.monotonic() - started - LAG_SECONDS)
 
     # -- events in ------------------------------------------------------------------------------------------------
 

@@ -109,7 +109,7 @@ def warnings_of(config: Config) -> list[str]:
     if config.journal.kind == "memory":
         found.append("journal.kind: a memory journal loses every accepted event with the process")
     if config.journal.on_full == "expire":
-        found.append("journal.on_full: a full journal drops the oldest backlog")
+        found.append("journal.on_full: a full journal expires the oldest backlog of the slowest destination")
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]

@@ -44,6 +44,7 @@ class Settler:
         self.lock = anyio.Lock()
         self.runs = Runs()
         self._released = 0
+        self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
         self._dirty.set()
@@ -68,8 +69,8 @@ class Settler:
             self._dirty.clear()
             self._full.clear()
             for consumer in self._consumers:
-                await consumer.erase_forgotten()
-                await consumer.hold_stragglers()
+                await consumer.holding.erase_forgotten()
+                await consumer.holding.hold_stragglers()
             taken = [self._take(consumer, clean) for consumer in self._consumers]
             pauses, self._pauses = self._pauses, {}
             changed = [transition for transition, _ in taken if _says_something(transition)]
@@ -97,9 +98,11 @@ class Settler:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
                     await self._state.settle(transitions, pauses)
-            except NoSpace:
+            except NoSpace as error:
+                self.no_space = error
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
+                self.no_space = None
                 return
 
     async def _scrub(self) -> None:
@@ -115,7 +118,7 @@ class Settler:
         consumer.durable(transition)
         for held in transition.hold:
             if held.kind == HeldKind.WAITING:
-                consumer.made_durable(held)
+                consumer.holding.made_durable(held)
         for tracker, outcome in notices:
             tracker.count(consumer.name, outcome)
         self.runs.add(consumer.name, transition.counts, self._clock.time())
