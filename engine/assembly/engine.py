@@ -191,13 +191,17 @@ class Engine:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._intake = Closed(stopped)
+            self._close(stopped)
             if failure is not error:
                 raise failure from None
             raise
-        finally:
-            if isinstance(self._intake, EngineIntake):
-                self._intake = Closed(Stopped("the engine has stopped"))
+        else:
+            self._close(Stopped("the engine has stopped"))
+
+    def _close(self, reason: Stopped) -> None:
+        self._intake = Closed(reason)
+        if self._parts is not None:
+            self._parts.pipeline.close(reason)
 
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline

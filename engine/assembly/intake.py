@@ -48,8 +48,10 @@ class EngineIntake:
             return known is not None and self._state_by_watermark(known) == "settled"
         done = asyncio.Event()
         tracker.when_settled(done.set)
-        with anyio.move_on_after(timeout_seconds):
+        with anyio.move_on_after(timeout_seconds if self._pipeline.closed is None else 0):
             await done.wait()
+        if self._pipeline.closed is not None and not tracker.settled:
+            raise self._pipeline.closed
         return tracker.settled
 
     def _read(self, id: str, owner: str) -> ReceiptId | None:
