@@ -139,20 +139,17 @@ class Books:
             self.held_profiles -= 1
 
     def _count(self, name: str, events: int) -> None:
-        outcome, _, reason = name.partition(":")
-        if reason and name not in self.counts and len(self.counts) >= MOST_REASONS:
-            name = f"{outcome}:other"
+        if name not in self.counts and ":" in name and len(self.counts) >= MOST_REASONS:
+            name = f"{name.partition(':')[0]}:other"
         self.counts[name] += events
         self.open.counts[name] = self.open.counts.get(name, 0) + events
         self.metrics.count(name, events)
 
     def _notify(self, profile: Profile, outcome: Outcome) -> None:
-        receipts = [*(profile.receipts or ())]
+        receipts = profile.receipts or []
         for part in profile.under or ():
-            receipts += part.receipts or ()
-        if not receipts:
-            return
-        newest = max(offset for _, offset in receipts)
+            receipts = [*receipts, *(part.receipts or ())]
+        newest = max([offset for _, offset in receipts], default=NOTHING)
         for tracker, offset in receipts:
             is_newest = offset == newest and offset == profile.last
             self._notices.append((tracker, outcome if is_newest else Outcome.SUPERSEDED))
