@@ -152,7 +152,7 @@ class Books:
         newest = max([offset for _, offset in receipts], default=NOTHING)
         for tracker, offset in receipts:
             is_newest = offset == newest and offset == profile.last
-            self._notices.append((tracker, outcome if is_newest else Outcome.SUPERSEDED))
+            self._notices.append((tracker, outcome if is_newest else Outcome.SUPERSEDED))  # type: ignore[arg-type]
 
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 
