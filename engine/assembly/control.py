@@ -108,11 +108,11 @@ class EngineControl:
 
     async def pause(self, name: str, /) -> None:
         self._consumers[name].set_paused(True)
-        await self._parts.pipeline.settler.settle()
+        await self._parts.pipeline.settler.flush()
 
     async def resume(self, name: str, /) -> None:
         self._consumers[name].set_paused(False)
-        await self._parts.pipeline.settler.settle()
+        await self._parts.pipeline.settler.flush()
 
     async def lookup(self, key: bytes, /) -> dict[str, object]:
         return {
@@ -186,7 +186,7 @@ class EngineControl:
                     books = self._consumers[name].books
                     books.open.letters.append((held.id, LetterState.REPLAYED))
                     books.letters -= 1
-                await self._parts.pipeline.settler.settle()
+                await self._parts.pipeline.settler.flush()
             replayed += len(events)
         return {"matched": matched, "replayed": replayed}
 
@@ -236,7 +236,9 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
 def _state(consumer: Consumer) -> str:
     if consumer.paused:
         return "paused"
-    return "active" if consumer.breaker.state == "closed" and consumer.account.breaker.state == "closed" else "open"
+    tokens = consumer.account.tokens
+    trouble = consumer.account.breaker.state != "closed" or (tokens is not None and bool(tokens.trouble))
+    return "open" if trouble or consumer.breaker.state != "closed" else "active"
 
 
 def _reason(consumer: Consumer) -> str:

@@ -191,17 +191,20 @@ class Engine:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._end_intake(stopped)
+            self._end(stopped)
             if failure is not error:
                 raise failure from None
             raise
         finally:
             if not isinstance(self._intake, Closed):
-                self._end_intake(Stopped("the engine has stopped"))
+                self._end(Stopped("the engine has stopped"))
 
-    def _end_intake(self, reason: Stopped) -> None:
+    def _end(self, reason: Stopped) -> None:
+        """However it ended: whoever still waits hears it."""
         self._intake.end(reason)
         self._intake = Closed(reason)
+        if self._parts is not None:
+            self._parts.pipeline.close(reason)
 
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline

@@ -119,3 +119,8 @@ class Receipts:
 
     def get(self, first: int) -> Tracker | None:
         return self._trackers.get(first)
+
+    def release(self) -> None:
+        """Nothing gets an outcome any more: tell everybody who waits."""
+        for tracker in self._trackers.values():
+            tracker.release()

@@ -47,6 +47,9 @@ class Sender(Protocol):
     def may_send(self) -> bool:
         """False when a permit that is not used yet must not be used any more."""
 
+    def note_still(self) -> None:
+        """`Account.still` may have changed."""
+
     def lease_next(self) -> object:
         """Take what goes under one permit; None when there is nothing after all. No await between this and the look
         that found it due: a second permit must not be granted for the same profiles."""
@@ -116,6 +119,7 @@ class Account:
         self._workers = Workers[Work](lambda work: work[0].attempt(work[1], work[2]))
         self._spare_at = float("-inf")
         self._refused = 0
+        self._tokenless = False
 
     def __repr__(self) -> str:
         return f"<Account {self.name} [in flight {self.in_flight} of {self.window.limit}]>"
@@ -153,12 +157,23 @@ class Account:
         self._refused += 1
         if self._refused > 1 or self.tokens is None:
             self.breaker.trip("unauthorized", self.clock.monotonic())
+            self._tell()
 
     def accepted(self) -> None:
         """A request was answered with this account's token taken for good."""
         self._refused = 0
         if self.breaker.state != "closed":
             self.breaker.success(self.clock.monotonic())
+            self._tell()
+
+    @property
+    def still(self) -> bool:
+        """Is there nothing that any of its destinations could send, and not by the fault of a profile?"""
+        return self._tokenless or self.breaker.state != "closed"
+
+    def _tell(self) -> None:
+        for sender in self._senders:
+            sender.note_still()
 
     def done(self, permit: AccountPermit) -> None:
         """The attempt is over. A permit that was not used stays good for the next one while it is young."""
@@ -246,7 +261,11 @@ class Account:
         token = self.tokens.current()
         if not token:
             self._void()
+            self._tokenless = True
+            self._tell()
             token = await self.tokens.valid()
+            self._tokenless = False
+            self._tell()
         return token
 
     async def _room(self) -> None:

@@ -113,7 +113,7 @@ async def prepare(consumer: Consumer, leased: Leased) -> Batch | None:
     when nothing has to be sent at all."""
     profiles = leased.profiles
     if leased.again:
-        return Batch(profiles, [consumer.destination.encode(profile) for profile in profiles])
+        return _half(consumer, profiles)
     at_most = consumer.destination.profiles_per_request
     search = at_most
     while profiles:
@@ -126,6 +126,13 @@ async def prepare(consumer: Consumer, leased: Leased) -> Batch | None:
         search = max(at_most, min(search * 8, SEARCH_PROFILES))
         profiles = consumer.lease(search)
     return None
+
+
+def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
+    """A half of a split batch: looked at before, but a forget may have come since, and this is a new request."""
+    kept = [profile for profile in profiles if not consumer.coalescer.is_forgotten(profile.key)]
+    _give_back_untried(consumer, [profile for profile in profiles if consumer.coalescer.is_forgotten(profile.key)])
+    return Batch(kept, [consumer.destination.encode(profile) for profile in kept]) if kept else None
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:

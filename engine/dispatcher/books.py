@@ -18,6 +18,9 @@ from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
 from engine.ports import ConsumerState, KeyState, Transition
 
+MOST_REASONS = 100
+"""Reasons that are counted apart. Some hold a code that a destination answered, so that nothing else bounds them."""
+
 
 class Tracker(Protocol):
     """Somebody who asks what became of the events of one append."""
@@ -136,6 +139,9 @@ class Books:
             self.held_profiles -= 1
 
     def _count(self, name: str, events: int) -> None:
+        outcome, _, reason = name.partition(":")
+        if reason and name not in self.counts and len(self.counts) >= MOST_REASONS:
+            name = f"{outcome}:other"
         self.counts[name] += events
         self.open.counts[name] = self.open.counts.get(name, 0) + events
         self.metrics.count(name, events)

@@ -250,17 +250,17 @@ class Consumer:
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:
-        """For how long, in all, nothing could be sent: paused, or a breaker open."""
+        """For how long, in all, nothing could be sent: paused, a breaker open, or no token."""
         since = self._still_since
         return self._still_total + (0.0 if since is None else self.clock.monotonic() - since)
 
     def note_still(self) -> None:
-        """To be called when pause or breaker may have changed."""
+        """See `account.Sender`; also called when the pause or the own breaker may have changed."""
         trouble = self.trouble()
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("destination %s: %s", self.name, trouble or "sending again")
-        still = bool(trouble)
+        still = self.paused or self.breaker.state != "closed" or self.account.still
         now = self.clock.monotonic()
         if still and self._still_since is None:
             self._still_since = now
@@ -272,7 +272,7 @@ class Consumer:
         limit = self.policy.max_age_seconds
         if not limit:
             return False
-        stood_still = self.still_seconds() - profile.still_seconds
+        stood_still = max(0.0, self.still_seconds() - profile.still_seconds)  # a predecessor's clock says nothing here
         return self.clock.time() - profile.oldest_at - stood_still > limit
 
     # -- settling -------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class Pipeline:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
         self.drain_rate = DrainRate()
+        self.closed: Stopped | None = None
         self.commit = CommitStage(
             journal,
             self._hand_over,
@@ -109,6 +110,13 @@ class Pipeline:
             for account in self.accounts:
                 await account.idle.wait()
         return not scope.cancelled_caught
+
+    def close(self, reason: Stopped) -> None:
+        """Everything has ended, however it did; whoever still waits hears it."""
+        self.closed = reason
+        self.commit.close(reason)
+        self.settler.close(reason)
+        self.receipts.release()
 
     def _hand_over(self, append: Append) -> None:
         """Called by the commit stage, in offset order, without an await from append to append."""

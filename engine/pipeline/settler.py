@@ -14,7 +14,7 @@ from engine.core.drain_rate import DrainRate
 from engine.core.runs import Runs
 from engine.dispatcher.books import Tracker
 from engine.dispatcher.consumer import Consumer
-from engine.errors import NoSpace
+from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind, Outcome
 from engine.ports import Clock, Journal, State, Transition
 
@@ -44,6 +44,8 @@ class Settler:
         self.lock = anyio.Lock()
         self.runs = Runs()
         self._released = 0
+        self._asked: list[asyncio.Future[None]] = []
+        self._closed: Stopped | None = None
         self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
@@ -63,11 +65,32 @@ class Settler:
                 await self._full.wait()
             await self.settle()
 
+    async def flush(self) -> None:
+        """Everything there is to write now is durable on return. For callers that may be cancelled: it is the settler's
+        own task that writes, since what it has taken in hand has to be seen through. Raises Stopped."""
+        if self._closed is not None:
+            raise self._closed
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._dirty.set()
+        self._full.set()
+        await asked
+
+    def close(self, reason: Stopped) -> None:
+        """Nothing is written any more; those who wait hear why."""
+        self._closed = reason
+        for asked in self._asked:
+            if not asked.done():
+                asked.set_exception(reason)
+                asked.exception()  # read here: whoever asked may have been cancelled meanwhile
+
     async def settle(self, *, clean: bool = False) -> None:
-        """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more."""
+        """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more. For the
+        task that owns the engine; others call `flush`."""
         async with self.lock:
             self._dirty.clear()
             self._full.clear()
+            asked = self._asked[:]
             for consumer in self._consumers:
                 await consumer.holding.erase_forgotten()
                 await consumer.holding.hold_stragglers()
@@ -82,6 +105,13 @@ class Settler:
                 self._apply(consumer, transition, notices)
             self._release()
             self._settled()
+            self._answer(asked)
+
+    def _answer(self, asked: list[asyncio.Future[None]]) -> None:
+        del self._asked[: len(asked)]
+        for one in asked:
+            if not one.done():
+                one.set_result(None)
 
     def _take(self, consumer: Consumer, clean: bool) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
         watermark = consumer.coalescer.watermark(consumer.position) if not consumer.recovering else consumer.watermark

@@ -238,9 +238,10 @@ class Stage:
 
     async def settled(self, *names: str, within: float = 3_600.0) -> None:
         """Until these destinations (all, if none is named) owe nothing any more, and that is durable."""
+        began = anyio.current_time()
         with anyio.fail_after(within):
-            while any(self.pending(name) for name in names or self.consumers):  # noqa: ASYNC110 - time is free here
-                await anyio.sleep(0.01)
+            while any(self.pending(name) for name in names or self.consumers):  # noqa: ASYNC110 - there is no event for it
+                await anyio.sleep(max(0.01, (anyio.current_time() - began) / 20))
         await self.pipeline.settler.settle()
         assert [c.residual(self.pipeline.commit.next_offset) for c in self.consumers.values()] == [0] * len(
             self.consumers
