@@ -24,7 +24,11 @@ class InlineWorker:
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         await anyio.lowlevel.checkpoint()
         assert self._connection is not None, "used before start or after close"
-        return function(self._connection)
+        try:
+            return function(self._connection)
+        except BaseException:
+            self._connection.rollback()
+            raise
 
     def nudge(self) -> None:
         """There is background work: do all of it."""

@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from engine.adapters.sqlite import journal_sql as sql
-from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
+from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
+from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
 from engine.model import Append
@@ -34,7 +35,7 @@ WRITER_PRAGMAS = (
     "cache_size=-16384",
 )
 READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-4096")
-CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=30000")
+CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=1000")
 
 CHECKPOINT_BYTES = 16 << 20
 TRUNCATE_BYTES = 64 << 20
@@ -85,6 +86,7 @@ class SqliteJournal:
         return JournalTail(tail.id, tail.first, tail.next, discarded)
 
     async def append(self, appends: Sequence[Append], /) -> int:
+        self._trust()
         return await self._writer.run(lambda connection: self._commit(connection, appends))
 
     async def read(self, start: int, events: int, /) -> list[Append]:
@@ -103,6 +105,8 @@ class SqliteJournal:
             self._measure(connection, always=True)
             self._refuse_if_full(connection, 0)
 
+        self._trust()
+        self._writer.nudge()  # reclaiming that found no room itself tries again
         await self._writer.run(check)
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
@@ -122,16 +126,16 @@ class SqliteJournal:
         return rewritten
 
     async def backup(self, path: Path, /) -> None:
-        def copy(connection: sqlite3.Connection) -> None:
-            with sqlite3.connect(path) as target:
-                connection.backup(target, pages=1_000)
-            target.close()
-
-        await self._reader.run(copy)
+        await asyncio.to_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         for worker in (self._reader, self._writer, self._checkpointer):
             await worker.close()
+
+    def _trust(self) -> None:
+        """A failed checkpoint has nobody to tell, and nothing may be written after it either."""
+        if self._checkpointer.failed is not None:
+            raise self._checkpointer.failed
 
     # -- in the writer's thread -----------------------------------------------------------------------------------
 

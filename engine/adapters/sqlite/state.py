@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from engine.adapters.sqlite import state_sql as sql
+from engine.adapters.sqlite.files import Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
-from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
+from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
 from engine.errors import NoSpace
 from engine.model import NOTHING, Held, HeldKind, Lane, LedgerEntry, Profile
@@ -267,12 +268,10 @@ class SqliteState:
             await self._writer.run(_truncate)
 
     async def backup(self, path: Path, /) -> None:
-        def copy(connection: sqlite3.Connection) -> None:
-            target = sqlite3.connect(path)
-            connection.backup(target, pages=1_000)
-            target.close()
-
-        await self._reader.run(copy)
+        if self._path is None:
+            await self._reader.run(lambda connection: copy_connection(connection, path))
+        else:
+            await asyncio.to_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         for worker in {self._reader, self._writer}:
