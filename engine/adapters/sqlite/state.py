@@ -11,18 +11,19 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from engine.adapters.sqlite import held_sql
 from engine.adapters.sqlite import state_sql as sql
-from engine.adapters.sqlite.files import Connect, copy_connection, copy_file, prepare_file
+from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.worker import SqliteWorker
-from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
-from engine.errors import NoSpace
-from engine.model import NOTHING, Held, HeldKind, Lane, LedgerEntry, Profile
+from engine.core.codec import newer_entry, unpack_verdicts
+from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.model import Held, HeldKind, LedgerEntry
 from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
 
 PRAGMAS = (
@@ -92,8 +93,13 @@ class SqliteState:
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
-            await self._writer.run(lambda connection: connection.executescript(sql.SCHEMA))
-        await self._writer.run(self._load)
+            await self._writer.run(sql.create)
+        try:
+            await self._writer.run(self._load)
+        except (StorageFailed, msgspec.MsgspecError) as error:
+            raise DataDirectoryError(
+                f"state.db is damaged ({error.__cause__ or error}): restore it and journal.db from one backup"
+            ) from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
@@ -115,7 +121,7 @@ class SqliteState:
         await self._reload()
 
     async def rename_consumer(self, old: str, new: str, /) -> None:
-        await self._execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old))
+        await self._writer.run(lambda connection: sql.rename_consumer(connection, old, new))
         await self._reload()
 
     async def remove_consumer(self, name: str, /) -> None:
@@ -196,7 +202,12 @@ class SqliteState:
         self._writes += 1
         if self._writes >= CHECKPOINT_WRITES and self._path is not None:
             self._writes = 0
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.OperationalError as error:
+                # What was committed before is durable: no room to copy it must not make anybody settle it again.
+                if error.sqlite_errorcode not in NO_SPACE_CODES:
+                    raise
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -210,38 +221,47 @@ class SqliteState:
         id = self._ids[consumer]
         self._drop_folded()
         fresh = self._unfolded.get(id, {})
-        recent = {key: fresh[key][0] for key in keys if key in fresh} if fresh else {}
+        recent = {key: fresh[key] for key in keys if key in fresh} if fresh else {}
         found: dict[bytes, KeyState] = {}
+        unfolded: int | None = 0
         if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
-            found = await self._reader.run(lambda connection: self._keys(connection, id, keys))
-        for key, entry in recent.items():
+            found, unfolded = await self._reader.run(lambda connection: self._keys(connection, id, keys))
+        for key, (entry, row) in recent.items():
+            if unfolded is None or row < unfolded:
+                continue  # folded since, so the ledger knows at least as much
             state = found.setdefault(key, KeyState())
             state.entry = newer_entry(state.entry, entry)
         return found
 
-    def _keys(self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
+    def _keys(
+        self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]
+    ) -> tuple[dict[bytes, KeyState], int | None]:
+        """What is stored of them, and the first verdict row that was not folded into it, as of one moment."""
         found: dict[bytes, KeyState] = {}
+        connection.execute("BEGIN")
+        unfolded = sql.first_unfolded(connection)
         for start in range(0, len(keys), KEYS_PER_QUERY):
             some = keys[start : start + KEYS_PER_QUERY]
             if self._ledger.enabled:
                 for entry in sql.ledger_entries(connection, id, some):
                     found[entry.key] = KeyState(entry)
-            for held in sql.waiting(connection, id, some) if id in self._has_waiting else ():
+            for held in held_sql.waiting(connection, id, some) if id in self._has_waiting else ():
                 found.setdefault(held.profile.key, KeyState()).held = held
-        return found
+        connection.execute("COMMIT")
+        return found, unfolded
 
     async def held(self, consumer: str, limit: int, /, after: int = 0) -> list[Held]:
         id = self._ids[consumer]
-        return await self._reader.run(lambda connection: sql.waiting_after(connection, id, after, limit))
+        return await self._reader.run(lambda connection: held_sql.waiting_after(connection, id, after, limit))
 
     async def letters(self, which: LetterFilter, limit: int, /, after: int = 0) -> list[tuple[str, Held]]:
-        return await self._reader.run(lambda connection: sql.letters(connection, which, limit, after))
+        return await self._reader.run(lambda connection: held_sql.letters(connection, which, limit, after))
 
     async def count_letters(self, which: LetterFilter, /) -> int:
-        return await self._reader.run(lambda connection: sql.count_letters(connection, which))
+        return await self._reader.run(lambda connection: held_sql.count_letters(connection, which))
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
-        return await self._writer.run(lambda connection: sql.purge_letters(connection, which, _EMPTY))
+        return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
 
     # -- keeping house --------------------------------------------------------------------------------------------
 
@@ -252,7 +272,18 @@ class SqliteState:
                 marks = ", ".join("?" * len(keys))
                 await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
         letters_before = now - self._letters.retention_days * DAY_SECONDS
-        await self._execute("DELETE FROM held WHERE kind <> 'waiting' AND at < ?", (letters_before,))
+        await self._in_slices(
+            lambda connection: held_sql.delete_letters_before(connection, letters_before, PRUNE_SLICE)
+        )
+
+    async def _in_slices(self, work: Callable[[sqlite3.Connection], int]) -> int:
+        """Call it in the writer's thread, behind waiting transactions, until it did less than a whole slice."""
+        done = PRUNE_SLICE
+        total = 0
+        while done >= PRUNE_SLICE:
+            done = await self._writer.run(work)
+            total += done
+        return total
 
     async def _outdated(self, id: int, before: float) -> list[bytes]:
         return await self._reader.run(
@@ -276,9 +307,6 @@ class SqliteState:
     async def close(self) -> None:
         for worker in {self._reader, self._writer}:
             await worker.close()
-
-
-_EMPTY = pack_profile(Profile(b"", b"{}", 0, Lane.LIVE, NOTHING, NOTHING, NOTHING, 1, 0.0))
 
 
 def _truncate(connection: sqlite3.Connection) -> None:

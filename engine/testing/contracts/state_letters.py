@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from engine.testing.contracts.state import StateTrial
 
 
-async def lasts(state: State, **conditions: Any) -> list[int]:
+async def lasts(state: State, /, **conditions: Any) -> list[int]:
     """The offsets of the letters that match, which name them here; `count_letters` has to agree."""
     which = LetterFilter(**conditions)
     found = [held.profile.last for _, held in await state.letters(which, 100)]
