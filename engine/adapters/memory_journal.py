@@ -20,6 +20,7 @@ from engine.ports import JournalSize, JournalTail
 
 EVENT_OVERHEAD_BYTES = 200
 FULL_AT = 0.95
+PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class MemoryJournal:
@@ -90,7 +91,7 @@ class MemoryJournal:
 
     async def probe(self) -> None:
         self._trust()
-        self._check(0)
+        self._check(PROBE_BYTES)
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
         rewritten = 0

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import anyio
 
+from engine.errors import StorageFailed
+
 T = TypeVar("T")
 
 
@@ -23,7 +25,8 @@ class InlineWorker:
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         await anyio.lowlevel.checkpoint()
-        assert self._connection is not None, "used before start or after close"
+        if self._connection is None:
+            raise StorageFailed("the state in memory is not open")
         try:
             return function(self._connection)
         except BaseException:

@@ -47,6 +47,7 @@ RECLAIM_SECONDS = 0.005
 FULL_AT = 0.95
 CHECKED_TAIL_ROWS = 1_000
 SPACE_EVERY_SECONDS = 0.5
+PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class SqliteJournal:
@@ -103,7 +104,7 @@ class SqliteJournal:
     async def probe(self) -> None:
         def check(connection: sqlite3.Connection) -> None:
             self._measure(connection, always=True)
-            self._refuse_if_full(connection, 0)
+            self._refuse_if_full(connection, PROBE_BYTES)
 
         self._trust()
         self._writer.nudge()  # reclaiming that found no room itself tries again

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from engine.adapters.sqlite import held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
@@ -75,9 +76,7 @@ class SqliteState:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
             self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
         self._ids: dict[str, int] = {}
-        self._unfolded: dict[int, dict[bytes, tuple[LedgerEntry, int]]] = {}
-        self._rows: deque[tuple[int, int, list[bytes]]] = deque()  # (row, consumer, keys), oldest first
-        self._folded_through = 0
+        self._unfolded = Unfolded()
         self._has_ledger: set[int] = set()
         self._has_waiting: set[int] = set()
         self._writes = 0
@@ -130,20 +129,19 @@ class SqliteState:
 
     async def _reload(self) -> None:
         self._unfolded.clear()
-        self._rows.clear()
         await self._writer.run(self._load)
 
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
-        if len(self._rows) and sum(map(len, self._unfolded.values())) > UNFOLDED_KEYS:
+        if len(self._unfolded) > UNFOLDED_KEYS:
             await self._writer.run(self._fold_all)
         rows = await self._writer.run(lambda connection: self._apply(connection, transitions, pauses or {}))
-        self._drop_folded()
+        self._unfolded.drop_folded()
         for transition, row in zip(transitions, rows, strict=True):
             id = self._ids[transition.consumer]
             for key, _ in transition.forget:
-                self._unfolded.get(id, {}).pop(key, None)
+                self._unfolded.forget(id, key)
             if row:
                 self._remember(id, row, transition.verdicts)
             if any(held.kind == HeldKind.WAITING for held in transition.hold):
@@ -161,22 +159,8 @@ class SqliteState:
         return rows
 
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
-        if not self._ledger.enabled or not entries:
-            return
-        known = self._unfolded.setdefault(id, {})
-        for entry in entries:
-            earlier = known.get(entry.key)
-            known[entry.key] = (entry if earlier is None else newer_entry(earlier[0], entry), row)
-        self._rows.append((row, id, [entry.key for entry in entries]))
-
-    def _drop_folded(self) -> None:
-        """Forget in memory what the thread has folded since: the ledger answers for it now."""
-        while self._rows and self._rows[0][0] <= self._folded_through:
-            row, id, keys = self._rows.popleft()
-            known = self._unfolded.get(id, {})
-            for key in keys:
-                if key in known and known[key][1] <= row:
-                    del known[key]
+        if self._ledger.enabled and entries:
+            self._unfolded.add(id, row, entries)
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
@@ -192,10 +176,10 @@ class SqliteState:
     def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
         (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
         self._has_ledger.add(id)
-        self._folded_through = row
+        self._unfolded.folded_through = row
 
     def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while (row := sql.fold_one(connection)) is not None:
+        while self._ledger.enabled and (row := sql.fold_one(connection)) is not None:
             self._note_folded(connection, row)
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
@@ -219,9 +203,8 @@ class SqliteState:
 
     async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
         id = self._ids[consumer]
-        self._drop_folded()
-        fresh = self._unfolded.get(id, {})
-        recent = {key: fresh[key] for key in keys if key in fresh} if fresh else {}
+        self._unfolded.drop_folded()
+        recent = self._unfolded.find(id, keys)
         found: dict[bytes, KeyState] = {}
         unfolded: int | None = 0
         if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
@@ -271,10 +254,8 @@ class SqliteState:
             while keys := await self._outdated(id, before):
                 marks = ", ".join("?" * len(keys))
                 await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
-        letters_before = now - self._letters.retention_days * DAY_SECONDS
-        await self._in_slices(
-            lambda connection: held_sql.delete_letters_before(connection, letters_before, PRUNE_SLICE)
-        )
+        old = now - self._letters.retention_days * DAY_SECONDS
+        await self._in_slices(lambda connection: held_sql.delete_letters_before(connection, old, PRUNE_SLICE))
 
     async def _in_slices(self, work: Callable[[sqlite3.Connection], int]) -> int:
         """Call it in the writer's thread, behind waiting transactions, until it did less than a whole slice."""
@@ -305,8 +286,12 @@ class SqliteState:
             await asyncio.to_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
-        for worker in {self._reader, self._writer}:
-            await worker.close()
+        try:
+            with suppress(NoSpace, StorageFailed, msgspec.MsgspecError):  # what is not folded now will be next time
+                await self._writer.run(self._fold_all)
+        finally:
+            for worker in {self._reader, self._writer}:
+                await worker.close()
 
 
 def _truncate(connection: sqlite3.Connection) -> None:

@@ -91,9 +91,11 @@ class Letters:
         await settle(state, hold=[letter(f"p{number}", number) for number in range(7)])
         seen, after = [], 0
         while page := await state.letters(LetterFilter(), 3, after=after):
+            ids = [held.id for _, held in page]
             assert len(page) <= 3
+            assert [after, *ids] == sorted({after, *ids})
             seen += [held.profile.last for _, held in page]
-            after = page[-1][1].id
+            after = ids[-1]
         assert seen == list(range(7))
 
     @promise
@@ -103,10 +105,11 @@ class Letters:
         await settle(state, "listing", hold=[waiting("lea", 50)])
         seen, after = [], 0
         while page := await state.held("plain", 3, after=after):
+            ids = [held.id for held in page]
             assert len(page) <= 3
-            assert [held.id for held in page] == sorted(held.id for held in page)
+            assert [after, *ids] == sorted({after, *ids})
             seen += [held.profile.last for held in page]
-            after = page[-1].id
+            after = ids[-1]
         assert seen == list(range(7))
 
     @promise
