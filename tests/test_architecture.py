@@ -57,6 +57,14 @@ ONLY_FOR_TYPES = {
     ("engine.assembly.audit", "engine.assembly.build"),
     ("engine.assembly.control", "engine.assembly.build"),
     ("engine.assembly.gauges", "engine.assembly.build"),
+    *(
+        (f"engine.testing.contracts.{whole}_{part}", f"engine.testing.contracts.{whole}")
+        for whole, parts in {
+            "journal": ("reading", "offsets", "erasing", "space"),
+            "state": ("model", "letters", "settling", "consumers", "keeping"),
+        }.items()
+        for part in parts
+    ),
 }
 """Imports under TYPE_CHECKING that would be a cycle at run time: a part that is handed its whole."""
 
