@@ -293,7 +293,8 @@ class Intake(Protocol):
         for an unreadable id, another owner's, or another journal's."""
 
     async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
-        """Wait until every event of the receipt has its outcome everywhere; False when the time is over first."""
+        """Wait until every event of the receipt has its outcome everywhere; False when the time is over first, or
+        when it cannot be followed any more and is not settled yet. Raises Stopped when the engine ends first."""
 
 
 class Control(Protocol):

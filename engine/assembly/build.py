@@ -21,6 +21,7 @@ from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
+from engine.core.pace import Pace
 from engine.core.reconcile import Wanted, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
@@ -69,6 +70,7 @@ async def open_parts(
     journal, state = build_storage(config, stack, own_journal, own_state)
     stack.push_async_callback(journal.close)
     tail = await journal.open()
+    metrics.accepted(tail.next)  # what is durable was accepted: the sum survives a restart
     stack.push_async_callback(state.close)
     await state.open()
     states, notes = await resume(config, state, tail)
@@ -76,7 +78,14 @@ async def open_parts(
     for account in config.accounts:
         await builder.account(account, own_destinations, states, stack)
     pipeline = Pipeline(
-        journal, state, builder.accounts, builder.consumers, journal_next=tail.next, clock=clock, metrics=metrics
+        journal,
+        state,
+        builder.accounts,
+        builder.consumers,
+        journal_next=tail.next,
+        clock=clock,
+        metrics=metrics,
+        expire_when_full=config.journal.on_full == "expire",
     )
     builder.settler_dirty = pipeline.settler.dirty
     builder.store_pause = pipeline.settler.pause
@@ -107,8 +116,6 @@ def build_storage(
     """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
     if config.journal.kind == "kafka":
         raise ConfigError(["journal.kind: 'kafka' is not available in this version: use \"sqlite\""])
-    if config.journal.on_full == "expire":
-        raise ConfigError(["journal.on_full: 'expire' is not available in this version: use \"refuse\""])
     ledger = LedgerLimits(config.ledger.enabled, config.ledger.retention_days, config.ledger.max_keys)
     letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
     if own_journal is not None or config.journal.kind == "memory":
@@ -178,6 +185,7 @@ class _Builder:
             tokens=None,
             clock=self._clock,
             metrics=self._metrics.account(config.name),
+            pace=Pace(rate.requests_per_second, rate.burst, self._clock.monotonic()),
             paused_until=self._pauses.get(config.name, 0.0),
             store_pause=lambda name, until: self.store_pause(name, until),
         )

@@ -37,6 +37,8 @@ class EngineControl:
         else:
             refusal = pipeline.commit.refusal()
             reasons += [refusal.type] if refusal is not None else []
+            blocked = pipeline.settler.no_space
+            reasons += [f"state-{blocked.type}"] if blocked is not None else []
         return reasons
 
     def status(self) -> dict[str, object]:
@@ -46,7 +48,7 @@ class EngineControl:
             "version": parts.version,
             "ready": not self.readiness(),
             "reasons": self.readiness(),
-            "notes": parts.notes,
+            "notes": self.notes(),
             "recovering": parts.pipeline.recovering,
             "journal": {
                 "bytes": size.bytes,
@@ -59,6 +61,13 @@ class EngineControl:
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
+
+    def notes(self) -> list[str]:
+        """What there is to say about this start: new destinations, frames that were thrown away."""
+        parts = self._parts
+        frames = parts.discarded_frames
+        found = [f"{frames} unfinished journal frames of the last process were discarded"] if frames else []
+        return [*parts.notes, *found]
 
     def destinations(self) -> list[dict[str, object]]:
         return [self._describe(consumer) for consumer in self._parts.consumers]
@@ -99,11 +108,11 @@ class EngineControl:
 
     async def pause(self, name: str, /) -> None:
         self._consumers[name].set_paused(True)
-        await self._parts.pipeline.settler.settle()
+        await self._parts.pipeline.settler.flush()
 
     async def resume(self, name: str, /) -> None:
         self._consumers[name].set_paused(False)
-        await self._parts.pipeline.settler.settle()
+        await self._parts.pipeline.settler.flush()
 
     async def lookup(self, key: bytes, /) -> dict[str, object]:
         return {
@@ -177,7 +186,7 @@ class EngineControl:
                     books = self._consumers[name].books
                     books.open.letters.append((held.id, LetterState.REPLAYED))
                     books.letters -= 1
-                await self._parts.pipeline.settler.settle()
+                await self._parts.pipeline.settler.flush()
             replayed += len(events)
         return {"matched": matched, "replayed": replayed}
 
@@ -227,16 +236,16 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
 def _state(consumer: Consumer) -> str:
     if consumer.paused:
         return "paused"
-    return "active" if consumer.breaker.state == "closed" and consumer.account.breaker.state == "closed" else "open"
+    tokens = consumer.account.tokens
+    trouble = consumer.account.breaker.state != "closed" or (tokens is not None and bool(tokens.trouble))
+    return "open" if trouble or consumer.breaker.state != "closed" else "active"
 
 
 def _reason(consumer: Consumer) -> str:
-    account = consumer.account
-    if account.tokens is not None and account.tokens.trouble:
-        return f"token: {account.tokens.trouble}"
-    if account.breaker.state != "closed":
-        return account.breaker.reason
-    return consumer.breaker.reason if consumer.breaker.state != "closed" else ""
+    tokens = consumer.account.tokens
+    if tokens is not None and tokens.trouble:
+        return f"token: {tokens.trouble}"
+    return "" if consumer.paused else consumer.trouble()
 
 
 def _account(account: Account) -> dict[str, object]:

@@ -10,10 +10,15 @@ from typing import Any, Self
 
 import anyio
 import msgspec
+from aiohttp import web
 
+from engine.adapters.api_keys import Keys
 from engine.adapters.clock import SystemClock
+from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
+from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.control import EngineControl
+from engine.assembly.gauges import LoopLag
 from engine.assembly.intake import Closed, EngineIntake
 from engine.assembly.readers import readers_of
 from engine.assembly.receipt import Receipt
@@ -22,7 +27,7 @@ from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
-from engine.profiles.identity import key_of, normalise_email
+from engine.profiles.identity import key_of_address
 
 
 class Engine:
@@ -42,6 +47,8 @@ class Engine:
     ports; a journal of one's own comes with a state in memory unless one is given.
     """
 
+    dispatching = True
+
     def __init__(
         self,
         config: Config,
@@ -52,19 +59,21 @@ class Engine:
         clock: Clock | None = None,
         random: random_module.Random | None = None,
     ) -> None:
+        """Raises ConfigError for a name in `destinations` that the configuration does not have."""
         self.config = config
         self._destinations, self._journal, self._state = dict(destinations or {}), journal, state
         self._clock, self._random = clock or SystemClock(), random or random_module.Random()
         unknown = sorted(self._destinations.keys() - {destination.name for destination in config.destinations})
         if unknown:
             raise ConfigError([f"destinations[{unknown[0]!r}]: no such destination in the configuration"])
-        self.metrics_registry = Metrics()
+        self.metrics = Metrics()
         self.readers = readers_of(config)
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
-        self._intake: Intake = Closed(Stopped("the engine has not been started"))
+        self._lag = LoopLag(self._clock, self.metrics)
+        self._intake: EngineIntake | Closed = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
         return f"<Engine {self._parts.pipeline!r}>" if self._parts else "<Engine not running>"
@@ -124,9 +133,45 @@ class Engine:
         if not self._task.cancelled():
             self._task.result()
 
+    async def drained(self) -> None:
+        """Wait until the engine has ended, however it did."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def recovered(self) -> None:
+        """Wait until what was pending at the start has been read."""
+        parts = self._running()
+        for reader in parts.pipeline.readers:
+            await reader.recovered.wait()
+
     def stop(self) -> None:
         """Begin to drain. Leaving the context waits for the end of it."""
         self._stop.set()
+
+    def readiness(self) -> list[str]:
+        """Why it is not ready, as stable short reasons; [] when it is."""
+        if isinstance(self._intake, Closed):
+            return ["stopped" if self._stop.is_set() else "starting"]
+        return self.control.readiness()
+
+    # -- as a part of a web application -----------------------------------------------------------------------------
+
+    def ingress_app(self) -> web.Application:
+        """Events, receipts and probes for `app.add_subapp("/ingest", engine.ingress_app())`. To be mounted before the
+        engine starts: until then it answers 503."""
+        return create_ingress_app(self.ingress(Access(Keys(self.config.ingress.keys))))
+
+    def ingress(self, access: Access) -> Ingress:
+        """The HTTP ingress behind whatever server carries it."""
+        return Ingress(
+            self.config.ingress,
+            self.readers,
+            intake=lambda: self.intake,
+            readiness=self.readiness,
+            access=access,
+            inflate=inflate,
+            metrics=self.metrics,
+        )
 
     async def _run(self) -> None:
         try:
@@ -139,25 +184,33 @@ class Engine:
                     self._state,
                     self._clock,
                     self._random,
-                    self.metrics_registry,
+                    self.metrics,
                 )
                 await self._serve(parts)
         except BaseException as error:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._intake = Closed(stopped)
+            self._end(stopped)
             if failure is not error:
                 raise failure from None
             raise
         finally:
-            if isinstance(self._intake, EngineIntake):
-                self._intake = Closed(Stopped("the engine has stopped"))
+            if not isinstance(self._intake, Closed):
+                self._end(Stopped("the engine has stopped"))
+
+    def _end(self, reason: Stopped) -> None:
+        """However it ended: whoever still waits hears it."""
+        self._intake.end(reason)
+        self._intake = Closed(reason)
+        if self._parts is not None:
+            self._parts.pipeline.close(reason)
 
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline
         async with anyio.create_task_group() as tasks:
-            await pipeline.start(tasks)
+            await pipeline.start(tasks, dispatching=self.dispatching)
+            tasks.start_soon(self._lag.run)
             self._intake = EngineIntake(pipeline, parts.journal_id)
             assert self._ready is not None
             if not self._ready.done():
@@ -165,7 +218,7 @@ class Engine:
             await self._stop.wait()
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
-        await pipeline.settler.settle(clean=drained)
+        await pipeline.settler.settle(clean=drained and (self.dispatching or pipeline.was_clean))
 
     # -- events in ------------------------------------------------------------------------------------------------
 
@@ -179,7 +232,8 @@ class Engine:
         """Hand in events: all of the valid ones become durable together, or none. A bad record never raises: it is in
         `rejected` by index. Safe to cancel: nothing that was acknowledged is lost by it.
 
-        Raises Overloaded (nothing was written; `retry_after_seconds`) and Stopped, KeyError for an unknown source.
+        Raises Overloaded (nothing was written; `retry_after_seconds`), Stopped, KeyError for an unknown source or lane,
+        and ValueError for more than `ingress.max_events` events at once.
         """
         name = source or self.config.sources[0].name
         reader, default_lane = self.readers[name]
@@ -202,20 +256,23 @@ class Engine:
     @property
     def control(self) -> EngineControl:
         """The port behind the admin API. Raises Stopped when the engine does not run."""
+        return self._running().control
+
+    def _running(self) -> Parts:
         if self._parts is None:
             raise Stopped("the engine is not running")
-        return self._parts.control
+        return self._parts
 
     def status(self) -> dict[str, object]:
         return self.control.status()
 
     async def lookup(self, email: str) -> dict[str, object]:
         """What became of this attendee, destination by destination. Raises ValueError for what is no address."""
-        return await self.control.lookup(_key(email))
+        return await self.control.lookup(key_of_address(email))
 
     async def forget(self, email: str) -> dict[str, object]:
         """Erase this attendee: pending state, dead letters, ledger. Durable on return; done behind it."""
-        return await self.control.forget(_key(email))
+        return await self.control.forget(key_of_address(email))
 
     async def pause(self, name: str) -> None:
         await self.control.pause(name)
@@ -227,13 +284,6 @@ class Engine:
     def dead_letters(self) -> EngineControl:
         """`letters`, `replay` and `purge`; see `ports.Control`."""
         return self.control
-
-
-def _key(email: str) -> bytes:
-    normalised = normalise_email(email)
-    if normalised is None:
-        raise ValueError("not an e-mail address")
-    return key_of(normalised)
 
 
 def _single(error: BaseException) -> BaseException:

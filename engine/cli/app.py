@@ -13,8 +13,10 @@ from typer.core import TyperGroup
 from engine.cli import (
     audit,
     backup,
+    bench,
     check,
     dead_letters,
+    demo,
     destinations,
     forget,
     keys,
@@ -108,10 +110,12 @@ def root(debug: Debug = False, version: Version = False) -> None:
 
 
 RUN, SEE, CHANGE = "Run", "See", "Change"
+app.command("demo", rich_help_panel=RUN)(demo.demo)
 app.command("serve", rich_help_panel=RUN)(serve.serve)
 app.command("check", rich_help_panel=RUN)(check.check)
 app.command("sandbox", rich_help_panel=RUN)(sandbox.sandbox)
 app.command("send", rich_help_panel=RUN)(send.send)
+app.command("bench", rich_help_panel=RUN)(bench.bench)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)
 app.command("audit", rich_help_panel=SEE)(audit.audit)

@@ -36,13 +36,18 @@ async def _audit(target: Target) -> dict[str, Any]:
         return await api.audit()
 
 
-def _show(report: dict[str, Any]) -> None:
+def audit_table(report: dict[str, Any]) -> Any:
+    """The sums, a row a destination."""
     rows = [
         (name, *(sums.get(column, 0) for column in (*COLUMNS, "residual")))
         for name, sums in report.get("destinations", {}).items()
     ]
     headers = ("destination", *(it.replace("_", "-") for it in COLUMNS), "residual")
-    output.console().print(output.table(headers, rows))
+    return output.table(headers, rows)
+
+
+def _show(report: dict[str, Any]) -> None:
+    output.console().print(audit_table(report))
     for problem in report.get("problems", []):
         output.fail(problem)
     output.say("ok: every accepted event is accounted for" if report.get("ok") else "NOT ok: the sums do not add up")

@@ -109,7 +109,7 @@ def send(
     if len(files) > 1 and state:
         raise typer.BadParameter("works for one file only", param_hint="--state")
     plan = Plan(Target(config, url, key_env), format, batch, concurrency, source, lane, wait, rejects, state, patience)
-    report = asyncio.run(_send(plan, files))
+    report = asyncio.run(transfer(plan, files))
     if json:
         output.print_json(report)
     else:
@@ -127,7 +127,7 @@ def _well(report: dict[str, Any], allow_rejects: bool) -> bool:
     return not pending and (allow_rejects or not report["rejected"])
 
 
-async def _send(plan: Plan, files: list[str]) -> dict[str, Any]:
+async def transfer(plan: Plan, files: list[str]) -> dict[str, Any]:
     from engine.cli.send_wait import settled
 
     begun = time.monotonic()

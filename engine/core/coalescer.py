@@ -22,11 +22,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from engine.core.fold import EMPTY, Merge, add_event, events_of, fold_held, fold_under, stamps_of
+from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
 """What a waiting profile costs beside its content, measured with a million of them on CPython 3.11."""
+
+LANES = tuple(Lane)  # iterating over the enum itself costs ten times as much
 
 
 class _Queue:
@@ -80,7 +82,8 @@ class Coalescer:
     @property
     def ready(self) -> int:
         """Profiles that may be leased now."""
-        return sum(queue.ready for queue in self._queues)
+        live, replay, backfill = self._queues
+        return live.ready + replay.ready + backfill.ready
 
     @property
     def content_bytes(self) -> int:
@@ -89,6 +92,21 @@ class Coalescer:
 
     def ready_in(self, lane: Lane) -> int:
         return self._queues[lane].ready
+
+    def oldest_ready_at(self) -> float | None:
+        """When the oldest profile that may go was accepted."""
+        oldest: float | None = None
+        for lane in LANES:
+            if self._queues[lane].ready:
+                head = self.head(lane)
+                if head is not None and (oldest is None or head.oldest_at < oldest):
+                    oldest = head.oldest_at
+        return oldest
+
+    def only_ready_lane(self) -> Lane | None:
+        """The one lane that has profiles ready; None when there are several, or none."""
+        ready = [lane for lane in LANES if self._queues[lane].ready]
+        return ready[0] if len(ready) == 1 else None
 
     def find(self, key: bytes) -> tuple[Profile | None, Profile | None]:
         """The key's (waiting, leased) profile."""
@@ -141,13 +159,15 @@ class Coalescer:
         if tracker is not None:
             profile.receipts = [*(profile.receipts or ()), (tracker, offset)]
 
-    def add_replay(self, event: Event, offset: int, accepted_at: float, *, tracker: object = None) -> None:
+    def add_replay(
+        self, event: Event, offset: int, accepted_at: float, *, certain: bool = True, tracker: object = None
+    ) -> None:
         """Take in a dead letter handed in again. It stays apart until hand-over, where it is folded in as older than
         every event above its `through`, or found overtaken."""
         part = Profile(
             event.key, event.content, event.traits, Lane.REPLAY, NOTHING, event.through, offset, 1, accepted_at
         )
-        part.audiences, part.letter = event.audiences, event.letter
+        part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
         part.receipts = None if tracker is None else [(tracker, offset)]
         profile = self._waiting.get(event.key)
         if profile is None:
@@ -170,7 +190,7 @@ class Coalescer:
         waiting = self._waiting.get(key)
         if waiting is not None:
             self._take_out(waiting)
-            _empty_into(marker, waiting, waiting.last)
+            empty_into(marker, waiting, waiting.last)
         self._offsets.append(offset)
         self._owners.append(key)
         leased = self._leased.get(key)
@@ -181,7 +201,7 @@ class Coalescer:
         marker.held_through = max(marker.held_through, leased.held_through)
         earlier = self._forgetting.get(key)
         if earlier is not None:
-            _empty_into(marker, earlier, earlier.through)
+            empty_into(marker, earlier, earlier.through)
         self._forgetting[key] = marker
 
     def is_forgotten(self, key: bytes) -> bool:
@@ -222,6 +242,12 @@ class Coalescer:
             heapq.heappop(queue.returned)
         self._take_out(profile)
         self._leased[profile.key] = profile
+
+    def take_out(self, profile: Profile) -> None:
+        """A waiting profile gets its outcome without being handed over."""
+        assert profile.key not in self._leased, "an outcome of newer events must not come before that of older ones"
+        self._take_out(profile)
+        self.events -= events_of(profile)
 
     def gained(self, events: int) -> None:
         """A leased profile took in what was held on disk (or, negative, lost a replay that was overtaken)."""
@@ -443,16 +469,3 @@ class Coalescer:
             if profile is not None and profile.lowest == offset:
                 return True
         return False
-
-
-def _empty_into(marker: Profile, older: Profile, last_event: int) -> None:
-    """The events of `older` end with the marker. Its lowest offset stays the watermark's."""
-    marker.events += events_of(older)
-    marker.through = max(marker.through, last_event)
-    marker.held_through = max(marker.held_through, older.held_through)
-    marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
-    receipts = [
-        *(older.receipts or ()),
-        *(receipt for part in [*(older.under or ()), *(older.passed or ())] for receipt in part.receipts or ()),
-    ]
-    marker.receipts = [*receipts, *(marker.receipts or ())] or None

@@ -33,10 +33,15 @@ def erase_events(events: list[Event], first: int, below: Mapping[bytes, int]) ->
     """The events of an append that begins at `first`, those of each key below its offset emptied: the offset stays
     taken, the content is gone. None when there is nothing to empty."""
     erased = [
-        _emptied(event) if event.content != b"{}" and below.get(event.key, NOTHING) > offset else event
+        _emptied(event) if _holds_something(event) and below.get(event.key, NOTHING) > offset else event
         for offset, event in enumerate(events, first)
     ]
     return erased if any(one is not other for one, other in zip(erased, events, strict=True)) else None
+
+
+def _holds_something(event: Event) -> bool:
+    """A hash alone has no fields, but its audiences are data of the person as well."""
+    return event.content != b"{}" or bool(event.audiences)
 
 
 def _emptied(event: Event) -> Event:

@@ -3,25 +3,30 @@
 A permit is the right to send one request now. The arbiter waits for everything a request needs, in the order in which
 it lasts: work that is due, no pause, closed breakers, a free place in the window, a valid token, and only then room in
 the bucket; then it lets a destination take its batch. It is the only one that ever asks the bucket, so no waiter can
-overtake another, and the rate is kept at one place.
+overtake another. The bucket spaces what is granted; `Pace` has the last word at the socket.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from engine.core.breaker import Breaker
 from engine.core.lanes import WeightedRoundRobin
+from engine.core.pace import Pace
 from engine.core.window import Window
+from engine.dispatcher.workers import Workers
 from engine.errors import PermitVoid
 from engine.metrics import AccountMetrics
 from engine.ports import Bucket, Clock, TokenSource
+
+logger = logging.getLogger("engine.dispatcher")
 
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
@@ -42,7 +47,15 @@ class Sender(Protocol):
     def may_send(self) -> bool:
         """False when a permit that is not used yet must not be used any more."""
 
-    async def attempt(self, permit: AccountPermit, /) -> None: ...
+    def note_still(self) -> None:
+        """`Account.still` may have changed."""
+
+    def lease_next(self) -> object:
+        """Take what goes under one permit; None when there is nothing after all. No await between this and the look
+        that found it due: a second permit must not be granted for the same profiles."""
+
+    async def attempt(self, permit: AccountPermit, leased: Any, /) -> None:
+        """Send it. `leased` is what `lease_next` gave."""
 
 
 class AccountPermit:
@@ -59,13 +72,18 @@ class AccountPermit:
         if self._account.clock.monotonic() - self._granted_at > PERMIT_LIFE_SECONDS:
             self.used = True  # void, not given back
             self._granted_at = await self._account.grant_again()
+        await self._account.keep_pace()
         if not self._account.may_send(self.token) or not self._sender.may_send():
             raise PermitVoid
         self.used = True
+        self._account.leaves()
 
     @property
     def granted_at(self) -> float:
         return self._granted_at
+
+
+Work = tuple[Sender, AccountPermit, Any]
 
 
 class Account:
@@ -81,12 +99,13 @@ class Account:
         tokens: TokenSource | None,
         clock: Clock,
         metrics: AccountMetrics,
+        pace: Pace | None = None,
         paused_until: float = 0.0,
         store_pause: Callable[[str, float], None],
     ) -> None:
         self.name = name
         self.bucket, self.window, self.breaker, self.tokens = bucket, window, breaker, tokens
-        self.clock, self.metrics = clock, metrics
+        self.clock, self.metrics, self._pace = clock, metrics, pace
         self.paused_until = paused_until  # epoch seconds
         self.draining = False
         self.in_flight = 0
@@ -97,8 +116,10 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
+        self._workers = Workers[Work](lambda work: work[0].attempt(work[1], work[2]))
         self._spare_at = float("-inf")
         self._refused = 0
+        self._tokenless = False
 
     def __repr__(self) -> str:
         return f"<Account {self.name} [in flight {self.in_flight} of {self.window.limit}]>"
@@ -118,6 +139,7 @@ class Account:
         until = self.clock.time() + seconds
         if until > self.paused_until:
             self.paused_until = until
+            logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
             self._store_pause(self.name, until)
             self._void()
 
@@ -135,12 +157,23 @@ class Account:
         self._refused += 1
         if self._refused > 1 or self.tokens is None:
             self.breaker.trip("unauthorized", self.clock.monotonic())
+            self._tell()
 
     def accepted(self) -> None:
         """A request was answered with this account's token taken for good."""
         self._refused = 0
         if self.breaker.state != "closed":
             self.breaker.success(self.clock.monotonic())
+            self._tell()
+
+    @property
+    def still(self) -> bool:
+        """Is there nothing that any of its destinations could send, and not by the fault of a profile?"""
+        return self._tokenless or self.breaker.state != "closed"
+
+    def _tell(self) -> None:
+        for sender in self._senders:
+            sender.note_still()
 
     def done(self, permit: AccountPermit) -> None:
         """The attempt is over. A permit that was not used stays good for the next one while it is young."""
@@ -170,6 +203,17 @@ class Account:
         self.wake()
         return await future
 
+    async def keep_pace(self) -> None:
+        """Wait until one more request may leave: permits that were granted one by one are not used one by one."""
+        # It turns 0 by time alone: there is nothing to wait for.
+        while self._pace is not None and (wait := self._pace.wait_seconds(self.clock.monotonic())):  # noqa: ASYNC110
+            await anyio.sleep(wait)
+
+    def leaves(self) -> None:
+        """A request's first byte is handed to the socket now; no await between `keep_pace` and this."""
+        if self._pace is not None:
+            self._pace.note(self.clock.monotonic())
+
     async def run(self, tasks: TaskGroup) -> None:
         """Grant permits until cancelled; every attempt is a task of `tasks`."""
         while True:
@@ -180,12 +224,13 @@ class Account:
             if self._serve_again(now):
                 continue
             sender = self._next(now)
-            if sender is None:
+            leased = sender.lease_next() if sender is not None else None
+            if sender is None or leased is None:
                 self._spare_at = now
                 continue
             self.in_flight += 1
             self.idle.clear()
-            tasks.start_soon(sender.attempt, AccountPermit(self, sender, token, now))
+            self._workers.start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
 
     async def _until_due(self) -> None:
         while True:
@@ -216,7 +261,11 @@ class Account:
         token = self.tokens.current()
         if not token:
             self._void()
+            self._tokenless = True
+            self._tell()
             token = await self.tokens.valid()
+            self._tokenless = False
+            self._tell()
         return token
 
     async def _room(self) -> None:

@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from engine.core.fold import fold_held
 from engine.core.handover import exclusion, fold_replays
@@ -26,6 +27,7 @@ from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, Verd
 from engine.ports import KeyState
 
 if TYPE_CHECKING:
+    from engine.core.breaker import Breaker
     from engine.dispatcher.account import AccountPermit
     from engine.dispatcher.consumer import Consumer
 
@@ -35,40 +37,53 @@ SEARCH_PROFILES = 64
 """How many profiles are looked at, at most at once, for one that is not suppressed."""
 
 
-async def run(consumer: Consumer, permit: AccountPermit) -> None:
+class Leased(msgspec.Struct):
+    """What goes under one permit. `again`: a half of a batch that was split, looked at before."""
+
+    profiles: list[Profile]
+    again: bool = False
+
+
+async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None:
     """Use one permit, or give it back when nothing needs to be sent."""
     batch: Batch | None = None
     reply: Reply | None = None
+    probed: list[Breaker] = []
     started = consumer.clock.monotonic()
     try:
-        batch = await prepare(consumer)
+        batch = await prepare(consumer, leased)
         if batch is not None:
-            _probe(consumer)
+            probed = _probe(consumer)
             reply = await _send(consumer, batch, permit)
     except PermitVoid:
         assert batch is not None
-        _lapse(consumer)
+        _lapse(probed, consumer.clock.monotonic())
         _give_back_untried(consumer, batch.profiles)
     finally:
         consumer.account.done(permit)
     if batch is not None and reply is not None:
         consumer.metrics.request(reply, consumer.clock.monotonic() - started)
-        await _conclude(consumer, permit, batch, reply, consumer.clock.monotonic() - started)
+        seconds = consumer.clock.monotonic() - started
+        _judge_destination(consumer, permit, batch, reply, probed, seconds)
+        await _conclude(consumer, batch, reply)
     consumer.dirty()
 
 
-def _probe(consumer: Consumer) -> None:
-    """A request is about to leave. Raises PermitVoid where a breaker lets only one go, and that is under way."""
+def _probe(consumer: Consumer) -> list[Breaker]:
+    """A request is about to leave: the breakers whose one probe it is. Raises PermitVoid where another one's is under
+    way."""
     now, breakers = consumer.clock.monotonic(), (consumer.breaker, consumer.account.breaker)
     if not all(breaker.may_send(now) for breaker in breakers):
         raise PermitVoid
-    for breaker in breakers:
+    probed = [breaker for breaker in breakers if breaker.state != "closed"]
+    for breaker in probed:
         breaker.probing(now)
+    return probed
 
 
-def _lapse(consumer: Consumer) -> None:
-    now = consumer.clock.monotonic()
-    for breaker in (consumer.breaker, consumer.account.breaker):
+def _lapse(probed: list[Breaker], now: float) -> None:
+    """Whoever was not the probe has no say in it: another one may be under way."""
+    for breaker in probed:
         breaker.lapse(now)
 
 
@@ -93,14 +108,15 @@ def _unknown(batch: Batch, reason: str) -> Reply:
 # -- before the request ---------------------------------------------------------------------------------------------
 
 
-async def prepare(consumer: Consumer) -> Batch | None:
-    """Lease profiles, settle those that need no request, and return the others as a batch; None if none is left."""
-    if consumer.halves:
-        profiles = consumer.halves.popleft()
-        return Batch(profiles, [consumer.destination.encode(profile) for profile in profiles])
+async def prepare(consumer: Consumer, leased: Leased) -> Batch | None:
+    """Settle those that need no request, and return the others as a batch; lease more while none is left of them. None
+    when nothing has to be sent at all."""
+    profiles = leased.profiles
+    if leased.again:
+        return _half(consumer, profiles)
     at_most = consumer.destination.profiles_per_request
     search = at_most
-    while profiles := consumer.lease(search):
+    while profiles:
         known = await _known(consumer, profiles)
         batch = _sift(consumer, profiles, known)
         if batch.profiles:
@@ -108,7 +124,15 @@ async def prepare(consumer: Consumer) -> Batch | None:
             return batch
         consumer.dirty()
         search = max(at_most, min(search * 8, SEARCH_PROFILES))
+        profiles = consumer.lease(search)
     return None
+
+
+def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
+    """A half of a split batch: looked at before, but a forget may have come since, and this is a new request."""
+    kept = [profile for profile in profiles if not consumer.coalescer.is_forgotten(profile.key)]
+    _give_back_untried(consumer, [profile for profile in profiles if consumer.coalescer.is_forgotten(profile.key)])
+    return Batch(kept, [consumer.destination.encode(profile) for profile in kept]) if kept else None
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
@@ -136,7 +160,7 @@ def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     """Fold in what is held on disk and replays; both are older than what was waiting."""
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
-        consumer.joined(profile, stored.held, gained)
+        consumer.holding.joined(profile, stored.held, gained)
     fold_replays(profile, stored.entry, consumer.merge)
     consumer.coalescer.gained(gained)
 
@@ -206,15 +230,14 @@ def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
 # -- after the request ----------------------------------------------------------------------------------------------
 
 
-async def _conclude(consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, seconds: float) -> None:
-    kinds = {verdict.kind for verdict in reply.verdicts}
-    _judge_destination(consumer, permit, batch, reply, kinds, seconds)
+async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
     unknown: list[tuple[Profile, Verdict]] = []
     split: list[Profile] = []
     for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
         profile.tries += 1
         profile.first_tried_at = profile.first_tried_at or consumer.clock.time()
-        profile.certain = profile.certain and verdict.kind == VerdictKind.OK
+        if verdict.kind not in (VerdictKind.OK, VerdictKind.REJECT):
+            profile.certain = False  # it may have been stored all the same
         if verdict.kind == VerdictKind.SPLIT:
             split.append(profile)
         elif verdict.kind == VerdictKind.UNKNOWN:
@@ -263,6 +286,7 @@ def _bury(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
     """Dead-letter it; when no more dead letters fit, it waits."""
     if consumer.letters_full() and not consumer.coalescer.is_forgotten(profile.key):
         consumer.metrics.letters_full()
+        profile.certain = False
         _give_back(consumer, profile, consumer.clock.monotonic() + consumer.backoff.cap_seconds)
         return
     consumer.books.bury(profile, HeldKind.DEAD, verdict.reason, verdict.excerpt, at=consumer.clock.time())
@@ -292,9 +316,10 @@ async def _outlive(consumer: Consumer, unknown: list[tuple[Profile, Verdict]]) -
 
 
 def _judge_destination(
-    consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, kinds: set[VerdictKind], seconds: float
+    consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, probed: list[Breaker], seconds: float
 ) -> None:
     now, account, breaker = consumer.clock.monotonic(), consumer.account, consumer.breaker
+    kinds = {verdict.kind for verdict in reply.verdicts}
     if reply.retry_after_seconds is not None:
         account.pause(reply.retry_after_seconds)
     account.window.observe(throttled=reply.throttled, timed_out=VerdictKind.UNKNOWN in kinds, seconds=seconds, now=now)
@@ -311,11 +336,9 @@ def _judge_destination(
         consumer.uncounted.clear()
         if breaker.success(now):
             consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now
-    else:
-        breaker.lapse(now)
     if breaker.state != "closed":
         give_back_attempts(consumer)
-    account.breaker.lapse(now)
+    _lapse(probed, now)  # those it told nothing about
     consumer.note_still()
 
 

@@ -8,6 +8,7 @@ themselves could let the watermark step over a durable event.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -20,10 +21,12 @@ from engine.metrics import Metrics
 from engine.model import Append
 from engine.ports import Clock, Journal
 
+logger = logging.getLogger("engine.pipeline")
+
 FRONT_EVENTS = 100_000
 """Events that may wait for their commit; beyond that producers are told to slow down."""
 
-COMMIT_EVENTS = 20_000
+COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
 PROBE_SECONDS = 1.0
@@ -39,10 +42,17 @@ class CommitStage:
     """`hand_over` is called with every durable append, in offset order, before its submitter hears of it."""
 
     def __init__(
-        self, journal: Journal, hand_over: Callable[[Append], None], *, clock: Clock, metrics: Metrics, drain: DrainRate
+        self,
+        journal: Journal,
+        hand_over: Callable[[Append], None],
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        drain: DrainRate,
+        make_room: Callable[[], None] | None = None,
     ) -> None:
         self._journal, self._hand_over = journal, hand_over
-        self._clock, self._metrics, self._drain = clock, metrics, drain
+        self._clock, self._metrics, self._drain, self._make_room = clock, metrics, drain, make_room
         self._front: deque[_Submission] = deque()
         self._front_events = 0
         self._more = asyncio.Event()
@@ -156,6 +166,7 @@ class CommitStage:
 
     def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
         self._no_space = error
+        logger.warning("refusing events: %s (%s)", error.detail, error.type)
         refusal = self.refusal()
         assert refusal is not None
         for submission in [*submissions, *self._front]:
@@ -166,6 +177,8 @@ class CommitStage:
     async def _space(self) -> None:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""
         while True:
+            if self._make_room is not None and self._no_space is not None and self._no_space.type == "journal-full":
+                self._make_room()
             await anyio.sleep(PROBE_SECONDS)
             try:
                 await self._journal.probe()
@@ -173,6 +186,7 @@ class CommitStage:
                 self._no_space = error
             else:
                 self._no_space = None
+                logger.warning("there is room again: accepting events")
                 return
 
 

@@ -6,6 +6,7 @@ commit ──▶ readers (one a destination) ──▶ arbiters (one an account)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskGroup
@@ -13,7 +14,7 @@ from anyio.abc import TaskGroup
 from engine.core.drain_rate import DrainRate
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher import Account, Consumer
-from engine.errors import Stopped
+from engine.errors import NoSpace, Stopped
 from engine.metrics import Metrics
 from engine.model import Append
 from engine.pipeline.commit import CommitStage
@@ -23,6 +24,9 @@ from engine.pipeline.settler import Settler
 from engine.ports import Clock, Journal, State
 
 PRUNE_SECONDS = 600.0
+
+EXPIRED_SHARE = 0.1
+"""How much of the backlog of the consumer furthest behind is given up at a time when `on_full` says so."""
 
 
 class Pipeline:
@@ -38,18 +42,26 @@ class Pipeline:
         journal_next: int,
         clock: Clock,
         metrics: Metrics,
+        expire_when_full: bool = False,
     ) -> None:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
         self.drain_rate = DrainRate()
-        self.commit = CommitStage(journal, self._hand_over, clock=clock, metrics=metrics, drain=self.drain_rate)
+        self.commit = CommitStage(
+            journal,
+            self._hand_over,
+            clock=clock,
+            metrics=metrics,
+            drain=self.drain_rate,
+            make_room=self._expire_oldest if expire_when_full else None,
+        )
         self.commit.next_offset = journal_next
         self.settler = Settler(
             state, journal, consumers, clock=clock, drain=self.drain_rate, settled=self._after_settling
         )
         self.eraser = Eraser(journal, self.settler.dirty)
         for consumer in consumers:
-            consumer.eraser = self.eraser
+            consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
         self._names = [consumer.name for consumer in consumers]
 
@@ -60,8 +72,14 @@ class Pipeline:
     def recovering(self) -> bool:
         return any(consumer.recovering for consumer in self.consumers)
 
-    async def start(self, tasks: TaskGroup) -> None:
-        """Accepting on return; recovery goes on behind. A stage that fails fails the task group."""
+    @property
+    def was_clean(self) -> bool:
+        """Had the last process settled every attempt?"""
+        return all(consumer.was_clean for consumer in self.consumers)
+
+    async def start(self, tasks: TaskGroup, *, dispatching: bool = True) -> None:
+        """Accepting on return; recovery goes on behind. A stage that fails fails the task group. Without `dispatching`
+        nothing is ever sent."""
         for consumer in self.consumers:
             consumer.announce()
         await self.settler.settle()
@@ -70,8 +88,8 @@ class Pipeline:
         tasks.start_soon(self.eraser.run)
         tasks.start_soon(self._prune)
         for reader in self.readers:
-            tasks.start_soon(reader.run, self._journal_next)
-        for account in self.accounts:
+            tasks.start_soon(reader.run, self._journal_next, dispatching)
+        for account in self.accounts if dispatching else ():
             if account.tokens is not None:
                 tasks.start_soon(account.tokens.run)
             tasks.start_soon(account.run, tasks)
@@ -92,6 +110,12 @@ class Pipeline:
                 await account.idle.wait()
         return not scope.cancelled_caught
 
+    def close(self, reason: Stopped) -> None:
+        """Everything has ended, however it did; whoever still waits hears it."""
+        self.commit.close(reason)
+        self.settler.close(reason)
+        self.receipts.release()
+
     def _hand_over(self, append: Append) -> None:
         """Called by the commit stage, in offset order, without an await from append to append."""
         if self.consumers:
@@ -99,11 +123,20 @@ class Pipeline:
         for reader in self.readers:
             reader.offer(append)
 
+    def _expire_oldest(self) -> None:
+        """The journal is full and told to expire: the consumer that is furthest behind gives up its oldest backlog."""
+        furthest = min(self.consumers, key=lambda consumer: consumer.watermark, default=None)
+        if furthest is None:
+            return
+        span = self.commit.next_offset - furthest.watermark
+        furthest.expire(furthest.watermark + max(1, int(span * EXPIRED_SHARE)))
+
     def _after_settling(self) -> None:
         for reader in self.readers:
             reader.wake()
 
     async def _prune(self) -> None:
         while True:
-            await self._state.prune(self._clock.time())
+            with suppress(NoSpace):  # deleting takes space as well; the next round tries again
+                await self._state.prune(self._clock.time())
             await anyio.sleep(PRUNE_SECONDS)

@@ -14,7 +14,7 @@ from engine.core.drain_rate import DrainRate
 from engine.core.runs import Runs
 from engine.dispatcher.books import Tracker
 from engine.dispatcher.consumer import Consumer
-from engine.errors import NoSpace
+from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind, Outcome
 from engine.ports import Clock, Journal, State, Transition
 
@@ -44,6 +44,9 @@ class Settler:
         self.lock = anyio.Lock()
         self.runs = Runs()
         self._released = 0
+        self._asked: list[asyncio.Future[None]] = []
+        self._closed: Stopped | None = None
+        self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
         self._dirty.set()
@@ -62,14 +65,35 @@ class Settler:
                 await self._full.wait()
             await self.settle()
 
+    async def flush(self) -> None:
+        """Everything there is to write now is durable on return. For callers that may be cancelled: it is the settler's
+        own task that writes, since what it has taken in hand has to be seen through. Raises Stopped."""
+        if self._closed is not None:
+            raise self._closed
+        asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._dirty.set()
+        self._full.set()
+        await asked
+
+    def close(self, reason: Stopped) -> None:
+        """Nothing is written any more; those who wait hear why."""
+        self._closed = reason
+        for asked in self._asked:
+            if not asked.done():
+                asked.set_exception(reason)
+                asked.exception()  # read here: whoever asked may have been cancelled meanwhile
+
     async def settle(self, *, clean: bool = False) -> None:
-        """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more."""
+        """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more. For the
+        task that owns the engine; others call `flush`."""
         async with self.lock:
             self._dirty.clear()
             self._full.clear()
+            asked = self._asked[:]
             for consumer in self._consumers:
-                await consumer.erase_forgotten()
-                await consumer.hold_stragglers()
+                await consumer.holding.erase_forgotten()
+                await consumer.holding.hold_stragglers()
             taken = [self._take(consumer, clean) for consumer in self._consumers]
             pauses, self._pauses = self._pauses, {}
             changed = [transition for transition, _ in taken if _says_something(transition)]
@@ -81,6 +105,13 @@ class Settler:
                 self._apply(consumer, transition, notices)
             self._release()
             self._settled()
+            self._answer(asked)
+
+    def _answer(self, asked: list[asyncio.Future[None]]) -> None:
+        del self._asked[: len(asked)]
+        for one in asked:
+            if not one.done():
+                one.set_result(None)
 
     def _take(self, consumer: Consumer, clean: bool) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
         watermark = consumer.coalescer.watermark(consumer.position) if not consumer.recovering else consumer.watermark
@@ -97,9 +128,11 @@ class Settler:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
                     await self._state.settle(transitions, pauses)
-            except NoSpace:
+            except NoSpace as error:
+                self.no_space = error
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
+                self.no_space = None
                 return
 
     async def _scrub(self) -> None:
@@ -115,7 +148,7 @@ class Settler:
         consumer.durable(transition)
         for held in transition.hold:
             if held.kind == HeldKind.WAITING:
-                consumer.made_durable(held)
+                consumer.holding.made_durable(held)
         for tracker, outcome in notices:
             tracker.count(consumer.name, outcome)
         self.runs.add(consumer.name, transition.counts, self._clock.time())

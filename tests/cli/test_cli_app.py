@@ -38,7 +38,20 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
-        *("serve", "check", "sandbox", "send", "status", "top", "audit", "forget", "backup", "keys new"),
+        *(
+            "demo",
+            "serve",
+            "check",
+            "sandbox",
+            "send",
+            "status",
+            "top",
+            "audit",
+            "forget",
+            "backup",
+            "bench",
+            "keys new",
+        ),
         *(f"destinations {it}" for it in ("list", "test", "pause", "resume", "remove", "rename")),
         *(f"dead-letters {it}" for it in ("list", "show", "replay", "purge")),
     }
@@ -58,7 +71,9 @@ def test_every_command_speaks_json(path: tuple[str, ...]) -> None:
     assert "--json" in [option for it in COMMANDS[path].params for option in it.opts]
 
 
-@pytest.mark.parametrize("path", [it for it in COMMANDS if it not in (("sandbox",), ("keys", "new"))], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [it for it in COMMANDS if it not in (("sandbox",), ("demo",), ("keys", "new"))], ids=" ".join
+)
 def test_every_command_that_reads_the_configuration_takes_its_path(path: tuple[str, ...]) -> None:
     assert "--config" in [option for it in COMMANDS[path].params for option in it.opts]
 

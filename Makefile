@@ -1,0 +1,58 @@
+# The two commands of the README are `make run` and `make test`; they need Python 3.11+, pip and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONFIG ?= config.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run serve test check format lint types fast process test-faults bench clean
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## The demo: sandbox, engine, 3,000 attendees, and the proof (about 20 seconds)
+	$(BIN)/rainfocus-engine demo
+
+serve: $(VENV)/.runtime ## The engine with config.toml (CONFIG=PATH for another)
+	$(BIN)/rainfocus-engine serve --config $(CONFIG)
+
+test: check process ## Everything a contributor needs (under ten minutes)
+
+check: format lint types fast ## Format, lint, types and the fast tests (under two minutes)
+
+format: $(VENV)/.development
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+
+types: $(VENV)/.development
+	$(BIN)/mypy
+
+fast: $(VENV)/.development
+	$(BIN)/python -m pytest -q -m "not process and not faults"
+
+process: $(VENV)/.development ## Tests with real processes
+	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
+
+test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
+	$(BIN)/python -m pytest -q -m faults --timeout 600
+
+bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
+	$(BIN)/python -m benchmarks
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.development: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@ $(VENV)/.runtime

@@ -1,0 +1,134 @@
+"""The engine as a service: Engine, its listeners, and what can change while they run."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from engine.adapters.api_keys import Keys
+from engine.adapters.http_ingress import (
+    Access,
+    Listener,
+    create_ingress_app,
+    tls_context,
+)
+from engine.assembly.engine import Engine
+from engine.config import Config
+from engine.errors import ConfigError
+from engine.service import create_admin_app, create_service_app
+
+SHUTDOWN_SECONDS = 2.0
+"""How long answers under way may take once the engine has drained."""
+
+RELOADABLE = {"log", "ingress.keys"}
+
+log = logging.getLogger("engine.service")
+
+
+class Service:
+    """An engine that takes events in over HTTP and answers questions about them.
+
+    ::
+
+        async with Service(config) as service:
+            await service.stopped()
+
+    `urls`: {"ingress": …, "admin": …} as they are listened to. While it drains the listeners stay and answer 503.
+    Entering raises what `Engine` raises, ConfigError for TLS files that cannot be used, and OSError when an address is
+    taken.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.engine = Engine(config)
+        self.urls: dict[str, str] = {}
+        self._keys = Keys(config.ingress.keys)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._stack.enter_async_context(self.engine)
+            for note in self.engine.control.notes():
+                log.warning("%s", note)
+            await self._listen()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drain, then close the listeners."""
+        self.stop()
+        await self.engine.drained()
+        await self._stack.aclose()
+
+    def stop(self) -> None:
+        """Begin to drain; `stopped` tells when it is over."""
+        self.engine.stop()
+
+    async def stopped(self) -> None:
+        """Wait until the engine has ended; raises what ended it, if it failed."""
+        await self.engine.stopped()
+
+    def reload(self, config: Config) -> list[str]:
+        """Take over the keys of the ingress, all at once. Returns what else has changed and needs a restart.
+
+        Raises ConfigError when a key cannot be read: then nothing is taken over."""
+        self._keys.replace(config.ingress.keys)
+        changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
+        return [f"{name} has changed: it takes effect with the next start" for name in changed]
+
+    async def _listen(self) -> None:
+        config, access = self.config, Access(self._keys)
+        engine, metrics = self.engine, self.engine.metrics
+        ingress = engine.ingress(access)
+        if config.admin is None:
+            app = create_service_app(ingress, lambda: engine.control, access, metrics=metrics)
+            url = await self._open("ingress", app, config.ingress.host, config.ingress.port)
+            self.urls["admin"] = url
+            return
+        await self._open("ingress", create_ingress_app(ingress), config.ingress.host, config.ingress.port)
+        app = create_admin_app(lambda: engine.control, access, metrics=metrics)
+        await self._open("admin", app, config.admin.host, config.admin.port)
+
+    async def _open(self, name: str, app: web.Application, host: str, port: int) -> str:
+        config = self.config.ingress
+        tls = _tls(self.config) if name == "ingress" and config.tls_cert else None
+        limit = config.max_connections
+        listener = Listener(app, host, port, max_connections=limit, tls=tls, shutdown_seconds=SHUTDOWN_SECONDS)
+        await listener.open()
+        self._stack.push_async_callback(listener.close)
+        shown = f"[{host}]" if ":" in host else host
+        self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{listener.port}"
+        return self.urls[name]
+
+
+def _tls(config: Config) -> ssl.SSLContext:
+    ingress = config.ingress
+    try:
+        return tls_context(
+            str(config.base / ingress.tls_cert),
+            str(config.base / ingress.tls_key) if ingress.tls_key else "",
+            str(config.base / ingress.tls_client_ca) if ingress.tls_client_ca else "",
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"ingress.tls_cert: certificate or key cannot be used ({error})"]) from error
+
+
+def _differences(before: dict[str, object], after: dict[str, object], prefix: str = "") -> list[str]:
+    """Where two descriptions differ, table by table and key by key."""
+    found: list[str] = []
+    for name in sorted({*before, *after}):
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, dict) and isinstance(other, dict) and prefix + name not in RELOADABLE:
+            found += _differences(one, other, f"{prefix}{name}.")
+        elif one != other:
+            found.append(prefix + name)
+    return found

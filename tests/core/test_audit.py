@@ -1,0 +1,70 @@
+"""The conservation sums, recomputed from what is stored."""
+
+from __future__ import annotations
+
+from engine.core.audit import Backlog, Sums, outcomes_of, report
+from engine.model import Append, Event, Kind, Outcome
+
+KEYS = [bytes([n]) * 32 for n in range(4)]
+
+
+def append(first: int, keys: list[int], *, source: str = "crm", kind: int = Kind.PROFILE, to: str = "") -> Append:
+    events = [Event(KEYS[n], b"{}", 1, kind=kind, destination=to) for n in keys]
+    return Append(events, source, first=first)
+
+
+def backlog(watermark: int = 0, sources: set[str] | None = None, accounted: dict[int, int] | None = None) -> Backlog:
+    known = {KEYS[n]: offset for n, offset in (accounted or {}).items()}
+    return Backlog("demo", watermark, None if sources is None else frozenset(sources), known)
+
+
+def counted(backlog: Backlog, *appends: Append) -> tuple[int, int]:
+    for one in appends:
+        backlog.add(one)
+    return backlog.pending, backlog.not_addressed
+
+
+def test_what_lies_below_the_watermark_is_settled() -> None:
+    assert counted(backlog(watermark=2), append(0, [0, 1, 2])) == (1, 0)
+
+
+def test_what_is_settled_or_held_above_the_watermark_is_not_pending() -> None:
+    assert counted(backlog(accounted={0: 1, 1: 2}), append(0, [0, 0, 1, 0])) == (1, 0)
+
+
+def test_events_of_other_sources_do_not_concern_it() -> None:
+    assert counted(backlog(sources={"crm"}), append(0, [0]), append(1, [1, 2], source="web")) == (1, 2)
+
+
+def test_a_forget_counts_for_nobody() -> None:
+    assert counted(backlog(), append(0, [0], source="", kind=Kind.FORGET)) == (0, 1)
+
+
+def test_a_replay_counts_for_the_destination_it_was_made_for() -> None:
+    mine, other = (append(n, [0], source="", kind=Kind.REPLAY, to=to) for n, to in enumerate(["demo", "other"]))
+    assert counted(backlog(sources={"web"}), mine, other) == (1, 1)
+
+
+def test_reasons_add_up_under_their_outcome_and_every_outcome_is_there() -> None:
+    sums = outcomes_of({"delivered": 5, "excluded:no_email": 2, "excluded:audience": 3})
+    assert sums == {**dict.fromkeys(map(str, Outcome), 0), "delivered": 5, "excluded": 5}
+
+
+def test_sums_that_come_out_even_are_fine() -> None:
+    even = report({"demo": Sums(10, outcomes_of({"delivered": 7}), 3)})
+    assert (even["ok"], even["problems"]) == (True, [])
+    assert even["destinations"]["demo"]["residual"] == 0  # type: ignore[index]
+
+
+def test_a_lost_and_a_doubled_event_are_told_apart() -> None:
+    sums = {"lost": Sums(10, {"delivered": 7}, 2), "doubled": Sums(10, {"delivered": 9}, 2)}
+    problems = report(sums)["problems"]
+    assert problems == [
+        "destination 'lost': 1 events have no outcome and are not pending",
+        "destination 'doubled': 1 events are counted more than once",
+    ]
+    assert report(sums)["ok"] is False
+
+
+def test_what_the_reader_found_missing_makes_it_not_ok() -> None:
+    assert report({}, ["offsets 3 to 5 are not all in the journal"])["ok"] is False

@@ -1,0 +1,52 @@
+"""What a producer is told to wait, from how fast events get their outcomes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.drain_rate import DrainRate
+
+
+def steady(per_second: float, seconds: int) -> DrainRate:
+    rate = DrainRate()
+    for tick in range(seconds * 10):
+        rate.add(int(per_second / 10), tick / 10)
+    return rate
+
+
+def test_nothing_known_is_a_few_seconds() -> None:
+    assert DrainRate().retry_after_seconds(10**6) == 5.0
+
+
+def test_it_finds_a_steady_rate() -> None:
+    assert steady(1_000, 100).per_second == pytest.approx(1_000, rel=0.01)
+
+
+def test_the_answer_is_how_long_the_excess_takes() -> None:
+    assert steady(1_000, 100).retry_after_seconds(20_000) == pytest.approx(20.0, rel=0.01)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0.0, 100.0)), max_size=50), st.integers(0, 10**9))
+def test_the_answer_is_always_between_a_second_and_a_minute(steps: list[tuple[int, float]], over: int) -> None:
+    rate, now = DrainRate(), 0.0
+    for events, later in steps:
+        now += later
+        rate.add(events, now)
+    assert 1.0 <= rate.retry_after_seconds(over) <= 60.0
+
+
+def test_an_old_rate_fades_when_nothing_is_settled_any_more() -> None:
+    rate = steady(1_000, 100)
+    for tick in range(600):
+        rate.add(0, 100 + tick / 10)
+    assert rate.per_second < 10
+
+
+def test_events_settled_within_one_moment_are_not_lost() -> None:
+    """Calls closer together than a tenth of a second add up instead of giving absurd rates."""
+    fine, coarse = DrainRate(), steady(1_000, 50)
+    for tick in range(50_000):
+        fine.add(1, tick / 1_000)
+    assert fine.per_second == pytest.approx(coarse.per_second, rel=0.05)

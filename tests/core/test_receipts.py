@@ -1,0 +1,113 @@
+"""Receipts: ids that tell nothing, and counts that come out even."""
+
+from __future__ import annotations
+
+import base64
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.receipts import ReceiptId, Receipts, Tracker, read_id
+from engine.model import Outcome
+
+NAMES = ("plain", "listing")
+
+
+@given(st.text(max_size=20), st.text(max_size=40), st.integers(0, 2**62), st.integers(0, 10**6))
+def test_an_id_comes_back_as_it_was_and_is_its_owner_s_alone(journal: str, owner: str, first: int, count: int) -> None:
+    id = ReceiptId.make(journal, owner, first, count)
+    known = read_id(id.text())
+    assert known == id
+    assert known.belongs_to(journal, owner)
+    assert not known.belongs_to(journal, owner + "x")
+    assert not known.belongs_to(journal + "x", owner)
+
+
+def test_an_id_fits_into_a_url_and_does_not_name_its_owner() -> None:
+    text = ReceiptId.make("journal", "adobe-experience-platform", 7, 3).text()
+    assert set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert b"adobe" not in base64.urlsafe_b64decode(text + "==")
+
+
+@given(st.text(max_size=100) | st.binary(max_size=60).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_garbage_is_no_id(text: str) -> None:
+    """Whatever stands in the URL: None or something that belongs to nobody, never an error."""
+    known = read_id(text)
+    assert known is None or not known.belongs_to("journal", "owner")
+
+
+@pytest.mark.parametrize("packed", [[1, 2, 3, 4], ["j", "o", 1], ["j", "o", "1", 2], {"a": 1}, 7])
+def test_an_id_of_another_shape_is_no_id(packed: object) -> None:
+    assert read_id(base64.urlsafe_b64encode(msgspec.msgpack.encode(packed)).decode()) is None
+
+
+@pytest.mark.parametrize("text", ["", "é", "a", "%00", "A" * 10_000])
+def test_odd_texts_are_no_ids(text: str) -> None:
+    assert read_id(text) is None
+
+
+def test_a_receipt_is_settled_once_every_event_has_its_outcome_everywhere() -> None:
+    tracker = Tracker(0, 2, NAMES)
+    for name, outcome in [("plain", Outcome.DELIVERED), ("plain", Outcome.SUPERSEDED), ("listing", Outcome.EXCLUDED)]:
+        tracker.count(name, outcome)
+        assert not tracker.settled
+    tracker.count("listing", Outcome.DEAD_LETTERED)
+    assert tracker.settled
+    assert {name: {k: v for k, v in row.items() if v} for name, row in tracker.report().items()} == {
+        "plain": {"delivered": 1, "superseded": 1},
+        "listing": {"excluded": 1, "dead_lettered": 1},
+    }
+
+
+def test_the_report_always_adds_up() -> None:
+    tracker = Tracker(0, 3, NAMES)
+    tracker.count("plain", Outcome.DELIVERED)
+    assert [sum(row.values()) for row in tracker.report().values()] == [3, 3]
+    assert set(tracker.report()["plain"]) == {"pending", *Outcome}
+
+
+def test_events_that_do_not_concern_a_destination_are_not_waited_for() -> None:
+    tracker = Tracker(0, 2, NAMES)
+    tracker.skip("listing", 2)
+    assert tracker.report()["listing"]["pending"] == 0
+    tracker.count("plain", Outcome.DELIVERED)
+    tracker.count("plain", Outcome.DELIVERED)
+    assert tracker.settled
+
+
+@pytest.mark.parametrize("destinations", [(), NAMES])
+def test_nothing_to_wait_for_is_settled(destinations: tuple[str, ...]) -> None:
+    assert Tracker(0, 2 if not destinations else 0, destinations).settled
+
+
+def test_who_waits_is_told_once_at_the_end_or_at_once_if_it_is_over() -> None:
+    tracker, told = Tracker(0, 1, ["plain"]), []
+    tracker.when_settled(lambda: told.append("early"))
+    assert told == []
+    tracker.count("plain", Outcome.DELIVERED)
+    tracker.count("plain", Outcome.DELIVERED)
+    tracker.when_settled(lambda: told.append("late"))
+    assert told == ["early", "late"]
+
+
+def test_only_the_newest_are_followed_and_who_waits_for_an_older_one_is_released() -> None:
+    receipts, told = Receipts(limit=3), []
+    for first in range(5):
+        tracker = Tracker(first * 10, 10, NAMES)
+        tracker.when_settled(lambda first=first: told.append(first))  # type: ignore[misc]
+        receipts.add(tracker)
+    assert told == [0, 1]
+    assert [receipts.get(first * 10) is not None for first in range(5)] == [False, False, True, True, True]
+
+
+def test_a_lost_event_is_remembered() -> None:
+    tracker = Tracker(0, 1, NAMES)
+    told: list[str] = []
+    tracker.when_settled(lambda: told.append("before"))
+    tracker.lose()
+    tracker.when_settled(lambda: told.append("after"))
+    assert told == ["before", "after"], "nobody waits for what nobody follows"
+    assert tracker.lost
+    assert not tracker.settled

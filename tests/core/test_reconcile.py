@@ -1,0 +1,53 @@
+"""Which consumers go on, which start anew, and which have no place any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.core.reconcile import Wanted, orphan_problem, reconcile
+from engine.ports import ConsumerState
+
+FIRST, FOLLOWING = 100, 500
+
+
+def stored(name: str, identity: str = "here") -> ConsumerState:
+    return ConsumerState(name, identity, 100, 250, 300, clean=False, paused=True, counts={"delivered": 3})
+
+
+def test_who_is_where_it_was_goes_on_untouched() -> None:
+    state = stored("demo")
+    plan = reconcile([state], [Wanted("demo", "here", "oldest")], FIRST, FOLLOWING)
+    assert plan.states() == {"demo": state}
+    assert plan.states()["demo"] is state
+    assert (plan.add, plan.orphans, plan.notes) == ([], [], [])
+
+
+@pytest.mark.parametrize(("start_at", "start"), [("now", FOLLOWING), ("oldest", FIRST)])
+@pytest.mark.parametrize("known", [[], [stored("demo", "somewhere else")]], ids=["new", "moved"])
+def test_a_new_place_is_a_new_consumer_that_begins_where_it_was_told(
+    known: list[ConsumerState], start_at: str, start: int
+) -> None:
+    plan = reconcile(known, [Wanted("demo", "here", start_at)], FIRST, FOLLOWING)
+    state = plan.states()["demo"]
+    assert (state.identity, state.start, state.watermark, state.read_to) == ("here", start, start, start)
+    assert (state.clean, state.paused, state.counts) == (True, False, {})
+    assert plan.add == [state]
+    assert len(plan.notes) == 1
+    assert f"at offset {start} ({start_at})" in plan.notes[0]
+
+
+def test_who_is_missing_from_the_configuration_is_an_orphan_and_is_named() -> None:
+    plan = reconcile([stored("old"), stored("demo")], [Wanted("demo", "here", "now")], FIRST, FOLLOWING)
+    assert [state.name for state in plan.orphans] == ["old"]
+    assert "old" not in plan.states()
+    problem = orphan_problem(plan.orphans[0], FOLLOWING)
+    assert "up to 250 undelivered events" in problem
+    assert "destinations remove old" in problem
+    assert "destinations rename old NEW" in problem
+
+
+def test_a_rename_in_the_configuration_is_not_guessed() -> None:
+    """The same place under another name: an orphan and a new one, until a person says that they are one."""
+    plan = reconcile([stored("old")], [Wanted("new", "here", "oldest")], FIRST, FOLLOWING)
+    assert [state.name for state in plan.orphans] == ["old"]
+    assert [state.name for state in plan.add] == ["new"]
