@@ -596,11 +596,11 @@ async def test_reclaiming_goes_in_slices_of_a_transaction_each(disk: FaultyDisk,
     assert max(slices) <= journal_module.RECLAIM_ROWS
 
 
-async def test_a_slice_always_gets_on_however_little_time_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_slice_ends_with_its_time_but_always_gets_on(
+    disk: FaultyDisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "RECLAIM_SECONDS", -1.0)
-    async with journal_at(tmp_path) as journal:
+    async with journal_at(tmp_path, disk) as journal:
         await journal.append([append_of("lea") for _ in range(20)])
         journal.release(15)
 
@@ -608,6 +608,8 @@ async def test_a_slice_always_gets_on_however_little_time_it_has(
             return (await journal.read(0, 1))[0].first == 15
 
         await asyncio.wait_for(eventually(is_gone), 10)
+    slices = [one.count("DELETE FROM append") for one in "\n".join(disk.statements).split("BEGIN IMMEDIATE")]
+    assert [deleted for deleted in slices if deleted] == [1] * 15
 
 
 # -- one owner ------------------------------------------------------------------------------------------------------
