@@ -95,7 +95,9 @@ class Profile(msgspec.Struct):
     attempts: int = 0  # answered attempts that count against it
     tries: int = 0  # all attempts, for the dead letter
     first_tried_at: float = 0.0
-    certain: bool = True  # False: the destination may hold something newer than the ledger knows, so never suppress
+    certain: bool = (
+        True  # False: the destination may hold some of this, or what the ledger does not know: no suppression
+    )
     held_through: int = NOTHING  # a durable copy of everything up to here exists in the state file
     still_seconds: float = 0.0  # how long its destination had stood still when the oldest event came: not aged
     letter: int = 0  # a replay's dead letter
@@ -157,7 +159,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     """The last outcome of one key at one destination.
 
     `settled_through`: every event of the key at or below it has an outcome or is held. `confirmed_through`: the
-    destination confirmed (or was known to have) everything up to it. `digest` is empty unless the destination is
+    destination confirmed everything up to it, or may have it from an attempt that ended otherwise: nothing older is
+    replayed over it. `digest` is empty unless the destination is
     certain to hold exactly that content.
     """
 

@@ -27,7 +27,7 @@ from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
-from engine.profiles.identity import key_of, normalise_email
+from engine.profiles.identity import key_of_address
 
 
 class Engine:
@@ -268,11 +268,11 @@ class Engine:
 
     async def lookup(self, email: str) -> dict[str, object]:
         """What became of this attendee, destination by destination. Raises ValueError for what is no address."""
-        return await self.control.lookup(_key(email))
+        return await self.control.lookup(key_of_address(email))
 
     async def forget(self, email: str) -> dict[str, object]:
         """Erase this attendee: pending state, dead letters, ledger. Durable on return; done behind it."""
-        return await self.control.forget(_key(email))
+        return await self.control.forget(key_of_address(email))
 
     async def pause(self, name: str) -> None:
         await self.control.pause(name)
@@ -284,13 +284,6 @@ class Engine:
     def dead_letters(self) -> EngineControl:
         """`letters`, `replay` and `purge`; see `ports.Control`."""
         return self.control
-
-
-def _key(email: str) -> bytes:
-    normalised = normalise_email(email)
-    if normalised is None:
-        raise ValueError("not an e-mail address")
-    return key_of(normalised)
 
 
 def _single(error: BaseException) -> BaseException:

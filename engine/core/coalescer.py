@@ -159,13 +159,15 @@ class Coalescer:
         if tracker is not None:
             profile.receipts = [*(profile.receipts or ()), (tracker, offset)]
 
-    def add_replay(self, event: Event, offset: int, accepted_at: float, *, tracker: object = None) -> None:
+    def add_replay(
+        self, event: Event, offset: int, accepted_at: float, *, certain: bool = True, tracker: object = None
+    ) -> None:
         """Take in a dead letter handed in again. It stays apart until hand-over, where it is folded in as older than
         every event above its `through`, or found overtaken."""
         part = Profile(
             event.key, event.content, event.traits, Lane.REPLAY, NOTHING, event.through, offset, 1, accepted_at
         )
-        part.audiences, part.letter = event.audiences, event.letter
+        part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
         part.receipts = None if tracker is None else [(tracker, offset)]
         profile = self._waiting.get(event.key)
         if profile is None:

@@ -236,7 +236,8 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
     for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
         profile.tries += 1
         profile.first_tried_at = profile.first_tried_at or consumer.clock.time()
-        profile.certain = profile.certain and verdict.kind == VerdictKind.OK
+        if verdict.kind not in (VerdictKind.OK, VerdictKind.REJECT):
+            profile.certain = False  # it may have been stored all the same
         if verdict.kind == VerdictKind.SPLIT:
             split.append(profile)
         elif verdict.kind == VerdictKind.UNKNOWN:
@@ -285,6 +286,7 @@ def _bury(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
     """Dead-letter it; when no more dead letters fit, it waits."""
     if consumer.letters_full() and not consumer.coalescer.is_forgotten(profile.key):
         consumer.metrics.letters_full()
+        profile.certain = False
         _give_back(consumer, profile, consumer.clock.monotonic() + consumer.backoff.cap_seconds)
         return
     consumer.books.bury(profile, HeldKind.DEAD, verdict.reason, verdict.excerpt, at=consumer.clock.time())

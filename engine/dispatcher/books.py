@@ -66,13 +66,15 @@ class Books:
         digest: bytes = b"",
         attendee_id: str = "",
     ) -> None:
-        """The events of this profile have their outcome: the newest one this, the others merged into it."""
+        """The events of this profile have their outcome: the newest one this, the others merged into it. Whatever that
+        is: what an earlier attempt may have brought there counts as known to be there, so that no replay of something
+        older overwrites it."""
         events = profile.events + len(profile.under or ())
         self._count(f"{outcome}:{reason}" if reason else outcome, 1)
         if events > 1:
             self._count(Outcome.SUPERSEDED, events - 1)
         self._overtaken(profile)
-        through = profile.through if confirmed else NOTHING
+        through = profile.through if confirmed or not profile.certain else NOTHING
         self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
         self._drop(profile)
         self._notify(profile, outcome)
@@ -139,9 +141,8 @@ class Books:
             self.held_profiles -= 1
 
     def _count(self, name: str, events: int) -> None:
-        outcome, _, reason = name.partition(":")
-        if reason and name not in self.counts and len(self.counts) >= MOST_REASONS:
-            name = f"{outcome}:other"
+        if name not in self.counts and len(self.counts) >= MOST_REASONS and ":" in name:
+            name = f"{name.partition(':')[0]}:other"
         self.counts[name] += events
         self.open.counts[name] = self.open.counts.get(name, 0) + events
         self.metrics.count(name, events)

@@ -131,7 +131,7 @@ class Consumer:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
-                    self.coalescer.add_replay(event, offset, at, tracker=tracker)
+                    self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
                 if event.kind == Kind.FORGET and not settled:

@@ -18,7 +18,7 @@ from engine.adapters.sqlite import SqliteState
 from engine.errors import DataDirectoryError
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, run_virtual
-from engine.testing.destination import FakeDestination, Step, ok, reject
+from engine.testing.destination import FakeDestination, Step, ok, reject, unknown
 
 LEA = {"email": "lea@example.com", "city": "Lille"}
 
@@ -509,6 +509,26 @@ async def test_a_replay_does_not_overwrite_a_newer_state() -> None:
         counts = engine.control.destinations()[0]
         assert counts["excluded"] == {"overtaken": 1}
     assert fake.stored["lea@example.com"]["city"] == "Paris"
+
+
+@on_virtual_time
+async def test_nor_one_that_may_have_arrived_before_it_became_a_dead_letter_itself() -> None:
+    """Lille is rejected; Paris arrives without a reply, is tried again and rejected: Lille must not come after it."""
+    steps = [Step(reject()), Step(unknown(), lands=True), Step(reject())]
+    fake = FakeDestination(steps)
+    async with Disk().engine(demo=fake) as engine:
+        await (await engine.submit([LEA])).settled(timeout=5)
+        await (await engine.submit([LEA | {"city": "Paris"}])).settled(timeout=60)
+        assert fake.stored["lea@example.com"]["city"] == "Paris"
+        oldest = (await engine.dead_letters.letters(LetterFilter(), 1))["letters"][0]["id"]  # type: ignore[index]
+        await engine.dead_letters.replay(LetterFilter(ids=(oldest,)))
+        await anyio.sleep(5.0)
+        assert fake.stored["lea@example.com"]["city"] == "Paris"
+        assert engine.control.destinations()[0]["excluded"] == {"overtaken": 1}
+        await engine.dead_letters.replay(LetterFilter())
+        await anyio.sleep(5.0)
+        assert len(fake.requests) == 4, "the newest letter itself may be replayed"
+        await assert_even(engine)
 
 
 @on_virtual_time

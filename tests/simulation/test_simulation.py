@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from world import World
+from world import BURST, RATE, World
 
 from engine.dispatcher import consumer, holding
 from engine.testing.clock import run_virtual
@@ -38,9 +38,16 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_fails_every_store_ends_in_the_fold_and_never_goes_back(seed: int) -> None:
-    world = run_virtual(one_life_after_the_other, seed)
+    check(run_virtual(one_life_after_the_other, seed))
+
+
+def check(world: World) -> None:
+    """The promises of DESIGN §3, at the end of everything."""
+    assert world.wire.most_over(RATE, BURST) <= 1e-6
+    assert world.wire.broke_silence == 0
     assert world.acknowledged <= sum(len(append.events) for append in world.disk.history)
     for store in world.stores.values():
+        assert store.most_in_flight_of_a_key <= 1
         assert store.regressions == []
         expected = world.fold()
         for email in world.forgotten | store.rejected:  # these may end outside the fold; they never go back either
@@ -64,6 +71,8 @@ def test_the_simulation_is_not_vacuous() -> None:
         "replayed",
         "refused",
         "lost on the way",
+        "landed late",
+        "suppressed",
         "reply lost",
         "pause",
         "cut off",

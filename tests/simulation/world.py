@@ -24,10 +24,11 @@ from engine.testing.clock import VirtualClock
 from engine.testing.destination import FakeDestination
 
 HOLD_SECONDS = 2.0
+RATE, BURST = 200.0, 10
 CONFIG = {
     "journal": {"kind": "memory"},
     "source": [{"mapping": {"version": "version"}}],
-    "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 10, "max_concurrency": 8}}],
+    "account": [{"name": "a", "rate": {"requests_per_second": RATE, "burst": BURST, "max_concurrency": 8}}],
     "destination": [
         {
             "name": name,
@@ -68,12 +69,44 @@ class StateFile(SqliteState):
         """The disk stays where it is."""
 
 
-class AttendeeStore(FakeDestination):
-    """An attendee store that fails as real ones do. `version` (a field of every record) must never go back."""
+class Wire:
+    """What the other side sees of one account: when requests leave, and whether any does in a time of silence."""
 
-    def __init__(self, random: random.Random, *, profiles_per_request: int = 1) -> None:
+    def __init__(self) -> None:
+        self.life = 0  # which process is running
+        self.left_at: list[float] = []
+        self.broke_silence = 0
+        self._silence: tuple[int, float] = (0, 0.0)
+
+    def leaves(self) -> None:
+        now = anyio.current_time()
+        self.left_at.append(now)
+        life, until = self._silence
+        self.broke_silence += life == self.life and now < until
+
+    def ask_for_silence(self, seconds: float) -> None:
+        """Of this process: one that is killed before it has written the pause down cannot know of it."""
+        self._silence = (self.life, anyio.current_time() + seconds)
+
+    def most_over(self, rate: float, burst: int) -> float:
+        """By how many requests some window of up to 100 of them exceeds rate × window + burst."""
+        at = self.left_at
+        return max(
+            (
+                j - i + 1 - (rate * (at[j] - at[i]) + burst)
+                for i in range(len(at))
+                for j in range(i, min(i + 100, len(at)))
+            ),
+            default=0.0,
+        )
+
+
+class AttendeeStore(FakeDestination):
+    """An attendee store that fails as real ones do. `version` (a field of most records) must never go back."""
+
+    def __init__(self, random: random.Random, wire: Wire, *, profiles_per_request: int = 1) -> None:
         super().__init__(profiles_per_request=profiles_per_request)
-        self._random = random
+        self._random, self._wire = random, wire
         self.faulty = True
         self.rejects = 0.0
         self.rejected: set[str] = set()
@@ -81,7 +114,13 @@ class AttendeeStore(FakeDestination):
         self.seen: Counter[str] = Counter()
 
     async def send(self, batch: Batch, permit: Permit, /) -> Reply:
+        await anyio.sleep(self._random.choice([0.0, 0.0, 0.0, 0.019, 0.05]))  # a connection is opened
         await permit.use()
+        self._wire.leaves()
+        with self.travelling(batch):
+            return await self._reply(batch)
+
+    async def _reply(self, batch: Batch) -> Reply:
         choice = self._random.random() if self.faulty else 1.0
         if choice < 0.37 or not self.rejects:
             await self._travel(batch, lands=choice >= 0.25)
@@ -92,12 +131,14 @@ class AttendeeStore(FakeDestination):
             return self._answer(batch, VerdictKind.RETRY, "http_503")
         if choice < 0.25:
             self.seen["lost on the way"] += 1
+            self._maybe_land_late(batch)
             return self._answer(batch, VerdictKind.UNKNOWN, "reset")
         if choice < 0.35:
             self.seen["reply lost"] += 1
             return self._answer(batch, VerdictKind.UNKNOWN, "timeout")
         if choice < 0.37:
             self.seen["pause"] += 1
+            self._wire.ask_for_silence(1.5)
             reply = self._answer(batch, VerdictKind.RETRY, "http_429")
             return msgspec.structs.replace(reply, retry_after_seconds=1.5, throttled=True)
         return self._judge(batch)
@@ -124,12 +165,16 @@ class AttendeeStore(FakeDestination):
             await anyio.sleep(on_the_way)
         except asyncio.CancelledError:
             self.seen["cut off"] += 1
-            if self._random.random() < 0.5:
-                delay = self._random.uniform(0.0, HOLD_SECONDS * 0.9)
-                asyncio.get_running_loop().call_later(delay, self._land, batch)
+            self._maybe_land_late(batch)
             raise
         if lands:
             self._land(batch)
+
+    def _maybe_land_late(self, batch: Batch) -> None:
+        if self._random.random() < 0.5:
+            self.seen["landed late"] += 1
+            delay = self._random.uniform(0.0, HOLD_SECONDS * 0.9)
+            asyncio.get_running_loop().call_later(delay, self._land, batch)
 
     def _land(self, batch: Batch) -> None:
         for record in batch.records:
@@ -137,9 +182,10 @@ class AttendeeStore(FakeDestination):
 
     def _land_one(self, record: bytes) -> None:
         fields = msgspec.json.decode(record)
-        known = self.stored.get(fields["email"], {}).get("version", "-1")
-        if int(fields["version"]) < int(known):
-            self.regressions.append((fields["email"], int(known), int(fields["version"])))
+        known = int(str(self.stored.get(fields["email"], {}).get("version", "-1")))
+        version = int(fields.get("version", known))
+        if version < known:
+            self.regressions.append((fields["email"], known, version))
         self._store(record)
 
     def _answer(self, batch: Batch, kind: VerdictKind, reason: str) -> Reply:
@@ -151,9 +197,10 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         room = self.random.choice([40, 100, 2_000])
+        self.wire = Wire()
         self.stores = {
-            "plain": AttendeeStore(random.Random(seed + 1)),
-            "listing": AttendeeStore(random.Random(seed + 2), profiles_per_request=50),
+            "plain": AttendeeStore(random.Random(seed + 1), self.wire),
+            "listing": AttendeeStore(random.Random(seed + 2), self.wire, profiles_per_request=50),
         }
         self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
         self.forgets = self.random.choice([0.0, 0.05])
@@ -167,6 +214,7 @@ class World:
         self.seen: Counter[str] = Counter()
 
     def engine(self) -> Engine:
+        self.wire.life += 1
         return Engine(
             self.config,
             destinations=self.stores,
@@ -183,6 +231,8 @@ class World:
             event = {"email": f"p{self.random.randrange(people)}@example.com", "version": str(self.version)}
             event[self.random.choice(["city", "zip", "phone", "jobtitle"])] = str(self.version)
             made.append(event)
+        if self.random.random() < 0.3:  # states that come again as they were: only these can ever be suppressed
+            made.append({"email": f"flip{self.random.randrange(3)}@example.com", "city": self.random.choice("AB")})
         return made
 
     async def produce(self, engine: Engine, requests: int, people: int) -> None:
@@ -210,6 +260,8 @@ class World:
         async with anyio.create_task_group() as producers:
             producers.start_soon(self.produce, engine, requests, people)
             await anyio.sleep(seconds)
+            if self.random.random() < 0.5:
+                await self._until_busy()
             if self.random.random() < 0.25:
                 self.seen["stopped"] += 1
                 await engine.__aexit__()
@@ -218,9 +270,16 @@ class World:
                 self.seen["killed"] += 1
             self._look(engine)
 
+    async def _until_busy(self) -> None:
+        """Most moments are quiet ones; what is cut off has to be under way."""
+        with anyio.move_on_after(3.0):
+            while not any(store.in_flight for store in self.stores.values()):  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+
     def _look(self, engine: Engine) -> None:
         for one in engine.control.destinations():
             self.seen["held"] += int(str(one["held"]))
+            self.seen["suppressed"] += int(one["counts"]["suppressed"])  # type: ignore[index]
 
     async def finish(self) -> Engine:
         """The last process: no faults any more, until everything has an outcome."""
