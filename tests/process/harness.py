@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -51,17 +51,20 @@ class Program:
         self.ready: dict[str, Any] = {}
 
     @classmethod
-    async def start(cls, *arguments: str, log: Path, env: Mapping[str, str] | None = None) -> Self:
-        """Start `python -m …` and wait for its line of JSON. Raises AssertionError with its stderr when none comes."""
+    async def start(cls, *arguments: str, log: Path, before: Sequence[str] = ()) -> Self:
+        """Start `python -m …` and wait for its line of JSON. Raises AssertionError with its stderr when none comes.
+
+        `before`: a command that goes on to execute what follows it, in the same process."""
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
+                *before,
                 sys.executable,
                 "-m",
                 *arguments,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                env=environment(env),
+                env=environment(),
                 cwd=ROOT,
             )
         program = cls(process, log)
@@ -163,8 +166,9 @@ class Place:
         """Put `tables` into the file."""
         self.path.write_text("".join(toml(self.tables)))
 
-    async def serve(self) -> Program:
-        self.engine = await Program.start("engine", "serve", "--config", str(self.path), "--json", log=self.log)
+    async def serve(self, *before: str) -> Program:
+        arguments = ("engine", "serve", "--config", str(self.path), "--json")
+        self.engine = await Program.start(*arguments, log=self.log, before=before)
         return self.engine
 
     @property
@@ -194,7 +198,7 @@ class Place:
         code = await self.engine.ended()
         assert code == 0, self.engine.said()
 
-    async def command(self, *arguments: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Result:
+    async def command(self, *arguments: str, stdin: str = "") -> Result:
         """Run `python -m engine …` with this configuration to its end."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -202,7 +206,7 @@ class Place:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment(env),
+            env=environment(),
             cwd=ROOT,
         )
         try:
@@ -425,10 +429,10 @@ async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, second
         await asyncio.sleep(0.03)
 
 
-def environment(more: Mapping[str, str] | None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Of this process, without what would change the commands that are tested."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAINFOCUS_", "COV_"))}
-    return {**kept, "NO_COLOR": "1", "PYTHONPATH": str(ROOT), **(more or {})}
+    return {**kept, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
 
 
 def defaults(sandbox_url: str) -> dict[str, Any]:
