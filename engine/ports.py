@@ -78,8 +78,8 @@ class Journal(Protocol):
         Raises NoSpace (try again later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
-        """Write a consistent copy to `path`, beside running appends. Raises DataDirectoryError when it cannot be written
-        there, NoSpace when there is no room; the journal itself is not harmed."""
+        """Write a consistent copy to `path`, beside running appends. Raises DataDirectoryError when it cannot be
+        written there, NoSpace when there is no room; the journal itself is not harmed."""
 
     async def close(self) -> None:
         """Finish what runs, checkpoint, close. Idempotent."""
