@@ -233,17 +233,21 @@ def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
 async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
     unknown: list[tuple[Profile, Verdict]] = []
     split: list[Profile] = []
+    now = consumer.clock.time()
     for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+        if verdict.kind == VerdictKind.OK:
+            _delivered(consumer, profile, record, verdict, now)
+            continue
         profile.tries += 1
-        profile.first_tried_at = profile.first_tried_at or consumer.clock.time()
-        if verdict.kind not in (VerdictKind.OK, VerdictKind.REJECT):
+        profile.first_tried_at = profile.first_tried_at or now
+        if verdict.kind != VerdictKind.REJECT:
             profile.certain = False  # it may have been stored all the same
         if verdict.kind == VerdictKind.SPLIT:
             split.append(profile)
         elif verdict.kind == VerdictKind.UNKNOWN:
             unknown.append((profile, verdict))
         else:
-            _apply(consumer, profile, record, verdict)
+            _apply(consumer, profile, verdict)
     if split:
         half = (len(split) + 1) // 2
         consumer.halves.extend(part for part in (split[:half], split[half:]) if part)
@@ -252,16 +256,17 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
         await _outlive(consumer, unknown)
 
 
-def _apply(consumer: Consumer, profile: Profile, record: bytes, verdict: Verdict) -> None:
-    now = consumer.clock.time()
-    if verdict.kind == VerdictKind.OK:
-        digest = digest_of(consumer, record) if consumer.policy.suppress else b""
-        consumer.books.settle(
-            profile, Outcome.DELIVERED, at=now, confirmed=True, digest=digest, attendee_id=verdict.attendee_id
-        )
-        consumer.coalescer.settle(profile.key)
-        consumer.metrics.delivered_after(now - profile.oldest_at)
-    elif verdict.kind == VerdictKind.REJECT:
+def _delivered(consumer: Consumer, profile: Profile, record: bytes, verdict: Verdict, now: float) -> None:
+    digest = digest_of(consumer, record) if consumer.policy.suppress else b""
+    consumer.books.settle(
+        profile, Outcome.DELIVERED, at=now, confirmed=True, digest=digest, attendee_id=verdict.attendee_id
+    )
+    consumer.coalescer.settle(profile.key)
+    consumer.metrics.delivered_after(now - profile.oldest_at)
+
+
+def _apply(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
+    if verdict.kind == VerdictKind.REJECT:
         _bury(consumer, profile, verdict)
     elif verdict.kind in (VerdictKind.AUTH, VerdictKind.CONFIG):
         _give_back(consumer, profile, None)
