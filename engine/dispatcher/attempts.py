@@ -234,9 +234,10 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
     unknown: list[tuple[Profile, Verdict]] = []
     split: list[Profile] = []
     now = consumer.clock.time()
-    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+    if VerdictKind.OK in {verdict.kind for verdict in reply.verdicts}:
+        _deliver(consumer, batch, reply, now)
+    for profile, verdict in zip(batch.profiles, reply.verdicts, strict=True):
         if verdict.kind == VerdictKind.OK:
-            _delivered(consumer, profile, record, verdict, now)
             continue
         profile.tries += 1
         profile.first_tried_at = profile.first_tried_at or now
@@ -256,13 +257,22 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
         await _outlive(consumer, unknown)
 
 
-def _delivered(consumer: Consumer, profile: Profile, record: bytes, verdict: Verdict, now: float) -> None:
-    digest = digest_of(consumer, record) if consumer.policy.suppress else b""
-    consumer.books.settle(
-        profile, Outcome.DELIVERED, at=now, confirmed=True, digest=digest, attendee_id=verdict.attendee_id
-    )
-    consumer.coalescer.settle(profile.key)
-    consumer.metrics.delivered_after(now - profile.oldest_at)
+def _deliver(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
+    """What nearly every attempt ends in, counted once a batch."""
+    books, settle, suppress = consumer.books, consumer.coalescer.settle, consumer.policy.suppress
+    profiles = events = 0
+    ages: dict[float, int] = {}  # accepted at -> profiles: a batch has few different ones
+    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+        if verdict.kind != VerdictKind.OK:
+            continue
+        digest = digest_of(consumer, record) if suppress else b""
+        events += books.deliver(profile, at=now, digest=digest, attendee_id=verdict.attendee_id)
+        profiles += 1
+        settle(profile.key)
+        ages[profile.oldest_at] = ages.get(profile.oldest_at, 0) + 1
+    books.delivered(profiles, events)
+    for accepted_at, times in ages.items():
+        consumer.metrics.delivered_after(now - accepted_at, times)
 
 
 def _apply(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:

@@ -38,6 +38,9 @@ Notices = dict[tuple[Tracker, Outcome], int]
 """Who is to be told of how many of its events, once that is durable."""
 
 
+_DELIVERED = str(Outcome.DELIVERED)
+
+
 class Books:
     """The open transition and the running counts of one consumer."""
 
@@ -83,6 +86,24 @@ class Books:
         self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
         self._drop(profile)
         self._notify(profile, outcome)
+
+    def deliver(self, profile: Profile, *, at: float, digest: bytes, attendee_id: str) -> int:
+        """As `settle` with DELIVERED and confirmed, but the caller counts (`delivered`). Returns the events it held."""
+        if profile.passed:
+            self._overtaken(profile)
+        entry = LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
+        self._write(entry)
+        if profile.held_through != NOTHING:
+            self._drop(profile)
+        if profile.receipts or profile.under:
+            self._notify(profile, Outcome.DELIVERED)
+        return profile.events + len(profile.under or ())
+
+    def delivered(self, profiles: int, events: int) -> None:
+        """So many profiles with so many events in them were given to `deliver`."""
+        self._count(Outcome.DELIVERED, profiles)
+        if events > profiles:
+            self._count(Outcome.SUPERSEDED, events - profiles)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""

@@ -204,9 +204,12 @@ class Consumer:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
         taken: list[Profile] = []
         coalescer, fits = self.coalescer, self.batcher.fits
-        size, only = 0, coalescer.only_ready_lane()
+        only = coalescer.only_ready_lane()
+        if only is not None:
+            return coalescer.lease_oldest(only, min(limit, self.batcher.max_profiles), self.batcher.max_bytes)
+        size = 0
         while len(taken) < limit:
-            lane = self.lanes.next(coalescer.ready_in) if only is None else only
+            lane = self.lanes.next(coalescer.ready_in)
             head = coalescer.head(lane) if lane is not None else None
             if head is None or not fits(len(taken), size, len(head.content)):
                 break
