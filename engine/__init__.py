@@ -44,12 +44,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES.get(name, "engine.errors")), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker that saw it would take any name for an object, misspelt ones too
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module 'engine' has no attribute {name!r}")
+        value: object = getattr(import_module(_HOMES.get(name, "engine.errors")), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -66,7 +66,7 @@ Row = dict[str, str]
 
 def plain(name: str) -> str:
     """The name as it stands in an address: ASCII letters alone."""
-    spelled = name.lower().translate(str.maketrans({"ø": "o", "ł": "l", "ß": "ss"}))
+    spelled = name.lower().replace("ß", "ss").translate(str.maketrans("øł", "ol"))
     return "".join(letter for letter in unicodedata.normalize("NFD", spelled) if letter.isascii() and letter.isalpha())
 
 

@@ -1,7 +1,6 @@
 """A journal in memory: for tests, benchmarks and whoever says `journal.kind = "memory"`. Nothing survives the process.
 
-A test makes it misbehave: `fail` holds the exceptions the next commits end in, and `crash` gives what a disk would
-still have after the power was cut.
+A test makes it misbehave: `fail` holds the exceptions the next commits end in.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from engine.ports import JournalSize, JournalTail
 
 EVENT_OVERHEAD_BYTES = 200
 FULL_AT = 0.95
+PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class MemoryJournal:
@@ -44,8 +44,7 @@ class MemoryJournal:
 
     async def append(self, appends: Sequence[Append], /) -> int:
         await anyio.sleep(self._commit_seconds)
-        if self._failed:
-            raise StorageFailed("the journal has failed before")
+        self._trust()
         if self.fail:
             error = self.fail.popleft()
             self._failed = isinstance(error, StorageFailed)
@@ -66,15 +65,15 @@ class MemoryJournal:
         found: list[Append] = []
         position = max(0, bisect_right(self._firsts, start) - 1)
         for append in self._appends[position:]:
-            if append.first + len(append.events) <= start or events <= 0:
-                if found:
-                    break
+            if append.first + len(append.events) <= start:
                 continue
             cut = max(0, start - append.first)
             found.append(
                 Append(append.events[cut:], append.source, append.lane, append.accepted_at, append.first + cut)
             )
             events -= len(append.events) - cut
+            if events <= 0:
+                break
         return found
 
     def release(self, below: int, /) -> None:
@@ -91,7 +90,8 @@ class MemoryJournal:
         return JournalSize(self._bytes, self._max_bytes, 1 << 40)
 
     async def probe(self) -> None:
-        self._check(0)
+        self._trust()
+        self._check(PROBE_BYTES)
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
         rewritten = 0
@@ -107,6 +107,10 @@ class MemoryJournal:
 
     async def close(self) -> None:
         """Nothing to close."""
+
+    def _trust(self) -> None:
+        if self._failed:
+            raise StorageFailed("the journal has failed before")
 
     def _check(self, incoming: int) -> None:
         if self._bytes + incoming > self._max_bytes * FULL_AT:

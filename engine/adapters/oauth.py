@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import math
 import random
 import re
@@ -27,6 +28,9 @@ SHORTEST_LIFE_SECONDS, LONGEST_LIFE_SECONDS = 1.0, 7 * 86_400.0
 TIMEOUT_SECONDS = 10.0
 
 _TOKEN = re.compile(r"[\x21-\x7e]+")  # it travels in a header
+
+
+logger = logging.getLogger("engine.oauth")
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +131,8 @@ class OAuthTokenSource:
         started = self._clock.monotonic()
         trouble = await self._fetch(started)
         self._metrics.token_refresh(trouble or "ok")
+        if trouble != self._trouble:
+            logger.warning("token of %s: %s", self._url.host, trouble or "here again")
         self._trouble = trouble
         if trouble:
             self._failures += 1

@@ -70,6 +70,7 @@ async def open_parts(
     journal, state = build_storage(config, stack, own_journal, own_state)
     stack.push_async_callback(journal.close)
     tail = await journal.open()
+    metrics.accepted(tail.next)  # what is durable was accepted: the sum survives a restart
     stack.push_async_callback(state.close)
     await state.open()
     states, notes = await resume(config, state, tail)
@@ -113,8 +114,6 @@ def build_storage(
     config: Config, stack: AsyncExitStack, own_journal: Journal | None = None, own_state: State | None = None
 ) -> tuple[Journal, State]:
     """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
-    if config.journal.kind == "kafka":
-        raise ConfigError(["journal.kind: 'kafka' is not available in this version: use \"sqlite\""])
     ledger = LedgerLimits(config.ledger.enabled, config.ledger.retention_days, config.ledger.max_keys)
     letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
     if own_journal is not None or config.journal.kind == "memory":

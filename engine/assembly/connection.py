@@ -1,8 +1,7 @@
-"""Does the connection to RainFocus work? With a running engine, or with its configuration alone."""
+"""Does the connection to RainFocus work? One step after the other, up to the attendee that somebody names."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 
@@ -10,15 +9,12 @@ import anyio
 import msgspec
 from yarl import URL
 
-from engine.adapters.clock import SystemClock
-from engine.adapters.oauth import Credentials, OAuthTokenSource
 from engine.adapters.reachability import Step, StepFailed, connect, resolve, timed
-from engine.adapters.sessions import open_session, proxy_of
+from engine.adapters.sessions import proxy_of
 from engine.config import AccountConfig, DestinationConfig
 from engine.core.handover import SYNTHETIC
 from engine.dispatcher import Account
 from engine.errors import PermitVoid
-from engine.metrics import AccountMetrics
 from engine.model import NOTHING, Batch, Lane, Profile, Trait, Verdict, VerdictKind
 from engine.ports import Clock, Destination, TokenSource
 
@@ -28,34 +24,8 @@ STORE_SECONDS = 60.0
 Stage = tuple[str, Callable[[], Awaitable[str]], float]
 
 
-async def test_connection(account: AccountConfig, destination: DestinationConfig) -> dict[str, object]:
-    """Resolve, connect and fetch a token without an engine; nothing is written. The answer has the shape of
-    `ports.Control.test_destination`."""
-    token_url = account.token_url_resolved()
-    async with open_session(token_url, connections=1) as session:
-        tokens = OAuthTokenSource(
-            token_url,
-            Credentials(
-                client_id=account.client_id_value,
-                client_secret=account.client_secret_value,
-                placement=account.token_auth,
-            ),
-            session=session,
-            clock=SystemClock(),
-            random=random.Random(),
-            metrics=AccountMetrics(),
-        )
-
-        async def token() -> str:
-            if trouble := await tokens.refresh():
-                raise StepFailed(trouble)
-            return "fetched"
-
-        return await _in_turn([*_reach(account, destination), ("token", token, 15.0)])
-
-
 class Tester:
-    """Tests one destination of a running engine, beside whatever it is doing.
+    """Tests one destination, beside whatever the engine is doing. The account's arbiter has to run.
 
     With an address, that attendee is really written: its e-mail and nothing else, so no field of it changes. The
     request pays from the account's bucket and is bound by its pause, as every other.
@@ -69,7 +39,11 @@ class Tester:
         tokens: TokenSource,
         destination: Destination,
         clock: Clock,
+        *,
+        fetch: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
+        """`fetch` gets a token, for where no refresher runs; returns "" or what went wrong."""
+        self._fetch = fetch
         self._account_config, self._config, self._account = account_config, config, account
         self._tokens, self._destination, self._clock = tokens, destination, clock
 
@@ -82,6 +56,8 @@ class Tester:
     async def _token(self) -> str:
         if self._tokens.current():
             return "at hand"
+        if self._fetch is not None:
+            return _fetched(await self._fetch())
         with anyio.move_on_after(PERMIT_SECONDS):
             await self._tokens.valid()
             return "fetched"
@@ -104,6 +80,12 @@ class Tester:
         if verdict.kind == VerdictKind.OK:
             return f"stored as attendee {verdict.attendee_id}" if verdict.attendee_id else "stored"
         raise StepFailed(f"{verdict.kind}: {verdict.reason} {verdict.excerpt}".rstrip())
+
+
+def _fetched(trouble: str) -> str:
+    if trouble:
+        raise StepFailed(trouble)
+    return "fetched"
 
 
 class _TestPermit:
@@ -161,4 +143,4 @@ async def _in_turn(stages: Sequence[Stage]) -> dict[str, object]:
     return {"ok": all(step.ok for step in steps), "steps": msgspec.to_builtins(steps)}
 
 
-__all__ = ["Tester", "test_connection"]
+__all__ = ["Tester"]

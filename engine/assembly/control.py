@@ -57,7 +57,7 @@ class EngineControl:
                 "next": parts.pipeline.commit.next_offset,
                 "discarded_frames": parts.discarded_frames,
             },
-            "settled_per_second": parts.pipeline.drain_rate.per_second,
+            "settled_per_second": parts.pipeline.drain_rate.current(parts.clock.monotonic()),
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
@@ -236,16 +236,16 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
 def _state(consumer: Consumer) -> str:
     if consumer.paused:
         return "paused"
-    return "active" if consumer.breaker.state == "closed" and consumer.account.breaker.state == "closed" else "open"
+    tokens = consumer.account.tokens
+    trouble = consumer.account.breaker.state != "closed" or (tokens is not None and bool(tokens.trouble))
+    return "open" if trouble or consumer.breaker.state != "closed" else "active"
 
 
 def _reason(consumer: Consumer) -> str:
-    account = consumer.account
-    if account.tokens is not None and account.tokens.trouble:
-        return f"token: {account.tokens.trouble}"
-    if account.breaker.state != "closed":
-        return account.breaker.reason
-    return consumer.breaker.reason if consumer.breaker.state != "closed" else ""
+    tokens = consumer.account.tokens
+    if tokens is not None and tokens.trouble:
+        return f"token: {tokens.trouble}"
+    return "" if consumer.paused else consumer.trouble()
 
 
 def _account(account: Account) -> dict[str, object]:

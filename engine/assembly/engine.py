@@ -18,6 +18,7 @@ from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
 from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.control import EngineControl
+from engine.assembly.gauges import LoopLag
 from engine.assembly.intake import Closed, EngineIntake
 from engine.assembly.readers import readers_of
 from engine.assembly.receipt import Receipt
@@ -26,9 +27,7 @@ from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
-from engine.profiles.identity import key_of, normalise_email
-
-LAG_SECONDS = 0.5
+from engine.profiles.identity import key_of_address
 
 
 class Engine:
@@ -73,11 +72,8 @@ class Engine:
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
         self._parts: Parts | None = None
-        self._lag_seconds = 0.0
-        self.metrics.gauge(
-            "engine_event_loop_lag_seconds", "How late the event loop was last.", lambda: self._lag_seconds
-        )
-        self._intake: Intake = Closed(Stopped("the engine has not been started"))
+        self._lag = LoopLag(self._clock, self.metrics)
+        self._intake: EngineIntake | Closed = Closed(Stopped("the engine has not been started"))
 
     def __repr__(self) -> str:
         return f"<Engine {self._parts.pipeline!r}>" if self._parts else "<Engine not running>"
@@ -195,14 +191,17 @@ class Engine:
             failure = _single(error)
             stopped = Stopped("the engine has failed" if isinstance(failure, Exception) else "the engine was cancelled")
             stopped.__cause__ = failure
-            self._close(stopped)
+            self._end(stopped)
             if failure is not error:
                 raise failure from None
             raise
-        else:
-            self._close(Stopped("the engine has stopped"))
+        finally:
+            if not isinstance(self._intake, Closed):
+                self._end(Stopped("the engine has stopped"))
 
-    def _close(self, reason: Stopped) -> None:
+    def _end(self, reason: Stopped) -> None:
+        """However it ended: whoever still waits hears it."""
+        self._intake.end(reason)
         self._intake = Closed(reason)
         if self._parts is not None:
             self._parts.pipeline.close(reason)
@@ -211,7 +210,7 @@ class Engine:
         pipeline = parts.pipeline
         async with anyio.create_task_group() as tasks:
             await pipeline.start(tasks, dispatching=self.dispatching)
-            tasks.start_soon(self._measure_lag)
+            tasks.start_soon(self._lag.run)
             self._intake = EngineIntake(pipeline, parts.journal_id)
             assert self._ready is not None
             if not self._ready.done():
@@ -220,13 +219,6 @@ class Engine:
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
         await pipeline.settler.settle(clean=drained and (self.dispatching or pipeline.was_clean))
-
-    async def _measure_lag(self) -> None:
-        """How late the event loop is: what everybody in this process waits on top."""
-        while True:
-            started = self._clock.monotonic()
-            await anyio.sleep(LAG_SECONDS)
-            self._lag_seconds = max(0.0, self._clock.monotonic() - started - LAG_SECONDS)
 
     # -- events in ------------------------------------------------------------------------------------------------
 
@@ -276,11 +268,11 @@ class Engine:
 
     async def lookup(self, email: str) -> dict[str, object]:
         """What became of this attendee, destination by destination. Raises ValueError for what is no address."""
-        return await self.control.lookup(_key(email))
+        return await self.control.lookup(key_of_address(email))
 
     async def forget(self, email: str) -> dict[str, object]:
         """Erase this attendee: pending state, dead letters, ledger. Durable on return; done behind it."""
-        return await self.control.forget(_key(email))
+        return await self.control.forget(key_of_address(email))
 
     async def pause(self, name: str) -> None:
         await self.control.pause(name)
@@ -292,13 +284,6 @@ class Engine:
     def dead_letters(self) -> EngineControl:
         """`letters`, `replay` and `purge`; see `ports.Control`."""
         return self.control
-
-
-def _key(email: str) -> bytes:
-    normalised = normalise_email(email)
-    if normalised is None:
-        raise ValueError("not an e-mail address")
-    return key_of(normalised)
 
 
 def _single(error: BaseException) -> BaseException:

@@ -5,13 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import anyio
+
 from engine.dispatcher import Account, Consumer
 from engine.metrics import Metrics
+from engine.ports import Clock
 
 if TYPE_CHECKING:
     from engine.assembly.build import Parts
 
 BREAKER_STATES = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+LAG_SECONDS = 0.5
+
+
+class LoopLag:
+    """How late the event loop is: what everybody in this process waits on top."""
+
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self.seconds = 0.0
+        metrics.gauge("engine_event_loop_lag_seconds", "How late the event loop was last.", lambda: self.seconds)
+
+    async def run(self) -> None:
+        while True:
+            started = self._clock.monotonic()
+            await anyio.sleep(LAG_SECONDS)
+            self.seconds = max(0.0, self._clock.monotonic() - started - LAG_SECONDS)
 
 
 def register_gauges(metrics: Metrics, parts: Parts) -> None:

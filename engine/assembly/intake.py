@@ -19,6 +19,14 @@ class EngineIntake:
 
     def __init__(self, pipeline: Pipeline, journal_id: str) -> None:
         self._pipeline, self._journal_id = pipeline, journal_id
+        self._waiting: set[asyncio.Event] = set()
+        self._ended: Stopped | None = None
+
+    def end(self, reason: Stopped) -> None:
+        """Nothing settles any more: tell whoever waits for it."""
+        self._ended = reason
+        for waiting in self._waiting:
+            waiting.set()
 
     def refusal(self) -> Overloaded | None:
         commit = self._pipeline.commit
@@ -43,16 +51,27 @@ class EngineIntake:
 
     async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
         known = self._read(id, owner)
-        tracker = self._tracker(known) if known is not None else None
+        if known is None:
+            return False
+        tracker = self._tracker(known)
         if tracker is None:
-            return known is not None and self._state_by_watermark(known) == "settled"
+            return self._state_by_watermark(known) == "settled"
+        await self._wait(tracker, timeout_seconds)
+        if self._ended is not None and not tracker.settled:
+            raise self._ended
+        return tracker.settled or (tracker.lost and self._state_by_watermark(known) == "settled")
+
+    async def _wait(self, tracker: Tracker, timeout_seconds: float) -> None:
         done = asyncio.Event()
         tracker.when_settled(done.set)
-        with anyio.move_on_after(timeout_seconds if self._pipeline.closed is None else 0):
-            await done.wait()
-        if self._pipeline.closed is not None and not tracker.settled:
-            raise self._pipeline.closed
-        return tracker.settled
+        if self._ended is not None:
+            return
+        self._waiting.add(done)
+        try:
+            with anyio.move_on_after(timeout_seconds):
+                await done.wait()
+        finally:
+            self._waiting.discard(done)
 
     def _read(self, id: str, owner: str) -> ReceiptId | None:
         known = read_id(id)
@@ -76,6 +95,9 @@ class Closed:
 
     def __init__(self, error: Stopped) -> None:
         self._error = error
+
+    def end(self, reason: Stopped) -> None:
+        """Nobody waits here."""
 
     def refusal(self) -> Overloaded | None:
         return Overloaded("draining", str(self._error), DRAINING_RETRY_SECONDS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from engine.assembly.build import build_storage
 from engine.assembly.engine import Engine
-from engine.config import Config
+from engine.assembly.outward import try_connection
+from engine.config import AccountConfig, Config, DestinationConfig
 from engine.errors import EngineError
 from engine.ports import ConsumerState, Control, State
 
@@ -16,6 +18,14 @@ class _Resting(Engine):
     """Reads, answers and writes down, and never sends anything."""
 
     dispatching = False
+
+    def test_alone(self) -> None:
+        """Nobody hands out permits here: a test of a connection brings its own."""
+        parts = self._running()
+        paused = {account.name: account.paused_until for account in parts.accounts}
+        for one in self.config.destinations:
+            account = self.config.account_of(one)
+            parts.testers[one.name] = partial(_test, account, one, paused[account.name])
 
 
 @asynccontextmanager
@@ -26,7 +36,14 @@ async def open_control(config: Config) -> AsyncIterator[Control]:
     engine = _Resting(config)
     async with engine:
         await engine.recovered()
+        engine.test_alone()
         yield engine.control
+
+
+async def _test(
+    account: AccountConfig, destination: DestinationConfig, paused_until: float, store_email: str | None
+) -> dict[str, object]:
+    return await try_connection(account, destination, store_email=store_email, paused_until=paused_until)
 
 
 async def remove_destination(config: Config, name: str) -> None:

@@ -6,16 +6,23 @@ import random as random_module
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+import anyio
 import msgspec
 
+from engine.adapters.clock import SystemClock
+from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.oauth import Credentials, OAuthTokenSource
 from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination
 from engine.adapters.sessions import open_session
-from engine.assembly.connection import Tester, test_connection
+from engine.assembly.connection import Tester
 from engine.config import AccountConfig, DestinationConfig
+from engine.core.backoff import Backoff
+from engine.core.breaker import Breaker
 from engine.core.handover import Policy
+from engine.core.window import Window
 from engine.dispatcher import Account
-from engine.ports import Clock, Destination, TokenSource
+from engine.metrics import AccountMetrics
+from engine.ports import Clock, Destination
 from engine.profiles.mapping import Mapper
 
 TOKEN_CONNECTIONS = 1
@@ -24,7 +31,7 @@ TOKEN_CONNECTIONS = 1
 class Outward(msgspec.Struct):
     """One account's way out, by destination name. `testers`: see `ports.Control.test_destination`."""
 
-    tokens: TokenSource
+    tokens: OAuthTokenSource
     destinations: dict[str, Destination]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
 
@@ -65,6 +72,36 @@ async def build_outward(
     return outward
 
 
+async def try_connection(
+    config: AccountConfig, one: DestinationConfig, *, store_email: str | None = None, paused_until: float = 0.0
+) -> dict[str, object]:
+    """Test a destination without an engine. Only with `store_email` something is written, and only that attendee: by
+    an arbiter with a bucket of its own, which is bound by a stored pause (`paused_until`, epoch seconds).
+
+    The answer has the shape of `ports.Control.test_destination`."""
+    clock, random = SystemClock(), random_module.Random()
+    account = Account(
+        config.name,
+        bucket=AiolimiterBucket(config.rate.requests_per_second, config.rate.burst),
+        window=Window(1, adaptive=False),
+        breaker=Breaker(Backoff(1.0, 60.0), random),
+        tokens=None,
+        clock=clock,
+        metrics=AccountMetrics(),
+        paused_until=paused_until,
+        store_pause=lambda name, until: None,
+    )
+    async with AsyncExitStack() as stack, anyio.create_task_group() as tasks:
+        outward = await build_outward(config, [one], account, clock, random, stack)
+        account.tokens = tokens = outward.tokens
+        destination = outward.destinations[one.name]
+        tasks.start_soon(account.run, tasks)
+        tester = Tester(config, one, account, tokens, destination, clock, fetch=tokens.refresh)
+        answer = await tester.run(store_email)
+        tasks.cancel_scope.cancel()
+    return answer
+
+
 def credentials_of(config: AccountConfig) -> Credentials:
     return Credentials(
         client_id=config.client_id_value, client_secret=config.client_secret_value, placement=config.token_auth
@@ -90,4 +127,4 @@ def policy_of(config: DestinationConfig) -> Policy:
     return Policy(audiences=audiences, exits=config.exits)
 
 
-__all__ = ["Outward", "build_outward", "test_connection"]
+__all__ = ["Outward", "build_outward", "try_connection"]

@@ -32,8 +32,8 @@ class Receipt:
     async def settled(self, timeout: float | None = None) -> dict[str, dict[str, int]] | None:
         """Wait until every event has its outcome everywhere, and return the counts.
 
-        Raises TimeoutError when `timeout` seconds are over first, and Stopped when the engine ends first (nothing is
-        lost by either).
+        Raises TimeoutError when `timeout` seconds are over first, and Stopped when the engine ends first; nothing is
+        lost by either.
         """
         if self.id and not await self._intake.settled(self.id, float("inf") if timeout is None else timeout):
             raise TimeoutError("not settled yet; the events go on their way all the same")

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from engine.cli import (
     audit,
     backup,
+    bench,
     check,
     dead_letters,
     demo,
@@ -114,6 +115,7 @@ app.command("serve", rich_help_panel=RUN)(serve.serve)
 app.command("check", rich_help_panel=RUN)(check.check)
 app.command("sandbox", rich_help_panel=RUN)(sandbox.sandbox)
 app.command("send", rich_help_panel=RUN)(send.send)
+app.command("bench", rich_help_panel=RUN)(bench.bench)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)
 app.command("audit", rich_help_panel=SEE)(audit.audit)

@@ -9,7 +9,7 @@ import typer
 
 from engine.cli import output
 from engine.cli.options import ConfigPath, Json, StoreEmail
-from engine.errors import ConfigError
+from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from engine.config import Config
@@ -51,19 +51,24 @@ def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail
 
 async def connections(config: Config, names: list[str], store_email: str | None) -> dict[str, dict[str, Any]]:
     """Test destinations one after the other, without an engine. name -> {"ok", "steps"}."""
-    from engine.assembly.outward import test_connection
+    from engine.assembly.outward import try_connection
 
     chosen = [it for it in config.destinations if it.name in names]
     if store_email:
+        await _no_engine(config)
         output.note(
             f"Writing the attendee you named to {', '.join(it.resolved_url(config.account_of(it)) for it in chosen)}."
         )
-    return {
-        it.name: await test_connection(
-            config.account_of(it), it, **({"store_email": store_email} if store_email else {})
-        )
-        for it in chosen
-    }
+    return {it.name: await try_connection(config.account_of(it), it, store_email=store_email or None) for it in chosen}
+
+
+async def _no_engine(config: Config) -> None:
+    """A running engine has the bucket that such a request pays from."""
+    from engine.cli.reach import admin_url, listening
+
+    url = admin_url(config)
+    if url and await listening(url):
+        raise EngineError(f"an engine runs at {url}: use `destinations test NAME --store EMAIL`, which keeps its rate")
 
 
 def _report(config: Config) -> dict[str, Any]:

@@ -79,6 +79,16 @@ class Client:
     async def status(self) -> dict[str, Any]:
         return _mapping(await self.call("GET", "/v1/status"))
 
+    async def metrics(self) -> str:
+        """In the text format of Prometheus."""
+        try:
+            async with self.session.get(f"{self.url}/metrics", allow_redirects=False) as response:
+                if response.status >= 300:
+                    raise self._error(response.status, await _decoded(response))
+                return await response.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"{self.url} does not answer as an engine ({trouble(error)})") from error
+
     async def destinations(self) -> list[dict[str, Any]]:
         answer = await self.call("GET", "/v1/destinations")
         return list(answer["destinations"] if isinstance(answer, dict) else answer)

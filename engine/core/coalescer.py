@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
-from engine.core.fold import EMPTY, Merge, add_event, events_of, fold_held, fold_under, stamps_of
+from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
@@ -190,7 +190,7 @@ class Coalescer:
         waiting = self._waiting.get(key)
         if waiting is not None:
             self._take_out(waiting)
-            _empty_into(marker, waiting, waiting.last)
+            empty_into(marker, waiting, waiting.last)
         self._offsets.append(offset)
         self._owners.append(key)
         leased = self._leased.get(key)
@@ -201,7 +201,7 @@ class Coalescer:
         marker.held_through = max(marker.held_through, leased.held_through)
         earlier = self._forgetting.get(key)
         if earlier is not None:
-            _empty_into(marker, earlier, earlier.through)
+            empty_into(marker, earlier, earlier.through)
         self._forgetting[key] = marker
 
     def is_forgotten(self, key: bytes) -> bool:
@@ -469,16 +469,3 @@ class Coalescer:
             if profile is not None and profile.lowest == offset:
                 return True
         return False
-
-
-def _empty_into(marker: Profile, older: Profile, last_event: int) -> None:
-    """The events of `older` end with the marker. Its lowest offset stays the watermark's."""
-    marker.events += events_of(older)
-    marker.through = max(marker.through, last_event)
-    marker.held_through = max(marker.held_through, older.held_through)
-    marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
-    receipts = [
-        *(older.receipts or ()),
-        *(receipt for part in [*(older.under or ()), *(older.passed or ())] for receipt in part.receipts or ()),
-    ]
-    marker.receipts = [*receipts, *(marker.receipts or ())] or None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.model import Event, Held, Membership, Profile, Trait
+from engine.model import NOTHING, Event, Held, Membership, Profile, Trait
 
 Merge = Callable[[bytes, bytes], tuple[bytes, int]]
 """(older content, newer content) -> (content, traits); the newer one's fields win."""
@@ -87,6 +87,19 @@ def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
     fold_under(profile, older, merge)
     profile.held_through = older.last
     return events
+
+
+def empty_into(marker: Profile, older: Profile, last_event: int) -> None:
+    """The events of `older` end with the marker. Its lowest offset stays the watermark's."""
+    marker.events += events_of(older)
+    marker.through = max(marker.through, last_event)
+    marker.held_through = max(marker.held_through, older.held_through)
+    marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
+    receipts = [
+        *(older.receipts or ()),
+        *(receipt for part in [*(older.under or ()), *(older.passed or ())] for receipt in part.receipts or ()),
+    ]
+    marker.receipts = [*receipts, *(marker.receipts or ())] or None
 
 
 def _fold_content(profile: Profile, content: bytes, traits: int, stamps: dict[str, float] | None, merge: Merge) -> None:

@@ -73,6 +73,7 @@ class Tracker:
     def lose(self) -> None:
         """An event of it is held on disk and cannot be followed any more: the state follows the watermark now."""
         self.lost = True
+        self.release()
 
     def _less(self, destination: str, events: int) -> None:
         left = self._left.get(destination)
@@ -92,7 +93,7 @@ class Tracker:
             tell()
 
     def when_settled(self, tell: Callable[[], None]) -> None:
-        if self.settled:
+        if self.settled or self.lost:
             tell()
         else:
             self._waiters.append(tell)

@@ -91,6 +91,8 @@ def _verdict(
     status: int, envelope: Mapping[str, object] | None, body: bytes, overrides: Mapping[str, VerdictKind]
 ) -> Verdict:
     code = _code(envelope)
+    if code == SUCCESS and 200 <= status < 300:
+        return Verdict(VerdictKind.OK, attendee_id=_attendee_id(envelope))
     kind = _kind(status, code, _message(envelope), overrides)
     if kind == VerdictKind.OK:
         return Verdict(kind, attendee_id=_attendee_id(envelope))
@@ -106,8 +108,6 @@ def _kind(status: int, code: str, message: str, overrides: Mapping[str, VerdictK
         return wanted
     if not success and (spoken := _of_status(status)) is not None:
         return spoken
-    if success and code == SUCCESS:
-        return VerdictKind.OK
     if code == PARAMETER_MISSING and _OURS_TO_SEND.search(message):
         return VerdictKind.CONFIG
     return CODES.get(code, VerdictKind.REJECT)
@@ -173,8 +173,9 @@ def _message(envelope: Mapping[str, object] | None) -> str:
 
 def _attendee_id(envelope: Mapping[str, object] | None) -> str:
     id = envelope.get("attendeeId") if envelope else None
-    text = str(id) if isinstance(id, str | int) and not isinstance(id, bool) else ""
-    return text if _ATTENDEE_ID.fullmatch(text) else ""
+    if isinstance(id, int) and not isinstance(id, bool):
+        id = str(id)
+    return id if isinstance(id, str) and _ATTENDEE_ID.fullmatch(id) else ""
 
 
 def _said(envelope: Mapping[str, object] | None, body: bytes) -> str:

@@ -9,6 +9,7 @@ overtake another. The bucket spaces what is granted; `Pace` has the last word at
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -20,9 +21,12 @@ from engine.core.breaker import Breaker
 from engine.core.lanes import WeightedRoundRobin
 from engine.core.pace import Pace
 from engine.core.window import Window
+from engine.dispatcher.workers import Workers
 from engine.errors import PermitVoid
 from engine.metrics import AccountMetrics
 from engine.ports import Bucket, Clock, TokenSource
+
+logger = logging.getLogger("engine.dispatcher")
 
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
@@ -42,6 +46,9 @@ class Sender(Protocol):
 
     def may_send(self) -> bool:
         """False when a permit that is not used yet must not be used any more."""
+
+    def note_still(self) -> None:
+        """`Account.still` may have changed."""
 
     def lease_next(self) -> object:
         """Take what goes under one permit; None when there is nothing after all. No await between this and the look
@@ -109,9 +116,10 @@ class Account:
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
-        self._idle_workers: list[asyncio.Future[Work]] = []
+        self._workers = Workers[Work](lambda work: work[0].attempt(work[1], work[2]))
         self._spare_at = float("-inf")
         self._refused = 0
+        self._tokenless = False
 
     def __repr__(self) -> str:
         return f"<Account {self.name} [in flight {self.in_flight} of {self.window.limit}]>"
@@ -131,6 +139,7 @@ class Account:
         until = self.clock.time() + seconds
         if until > self.paused_until:
             self.paused_until = until
+            logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
             self._store_pause(self.name, until)
             self._void()
 
@@ -148,12 +157,23 @@ class Account:
         self._refused += 1
         if self._refused > 1 or self.tokens is None:
             self.breaker.trip("unauthorized", self.clock.monotonic())
+            self._tell()
 
     def accepted(self) -> None:
         """A request was answered with this account's token taken for good."""
         self._refused = 0
         if self.breaker.state != "closed":
             self.breaker.success(self.clock.monotonic())
+            self._tell()
+
+    @property
+    def still(self) -> bool:
+        """Is there nothing that any of its destinations could send, and not by the fault of a profile?"""
+        return self._tokenless or self.breaker.state != "closed"
+
+    def _tell(self) -> None:
+        for sender in self._senders:
+            sender.note_still()
 
     def done(self, permit: AccountPermit) -> None:
         """The attempt is over. A permit that was not used stays good for the next one while it is young."""
@@ -210,24 +230,7 @@ class Account:
                 continue
             self.in_flight += 1
             self.idle.clear()
-            self._start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
-
-    def _start(self, tasks: TaskGroup, work: Work) -> None:
-        """Give it to an idle worker, or to a new one: a task for every request would cost more than the rest of it."""
-        while self._idle_workers:
-            worker = self._idle_workers.pop()
-            if not worker.done():
-                worker.set_result(work)
-                return
-        tasks.start_soon(self._work, work)
-
-    async def _work(self, work: Work) -> None:
-        while True:
-            sender, permit, leased = work
-            await sender.attempt(permit, leased)
-            waiting: asyncio.Future[Work] = asyncio.get_running_loop().create_future()
-            self._idle_workers.append(waiting)
-            work = await waiting
+            self._workers.start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
 
     async def _until_due(self) -> None:
         while True:
@@ -258,7 +261,11 @@ class Account:
         token = self.tokens.current()
         if not token:
             self._void()
+            self._tokenless = True
+            self._tell()
             token = await self.tokens.valid()
+            self._tokenless = False
+            self._tell()
         return token
 
     async def _room(self) -> None:

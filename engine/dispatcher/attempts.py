@@ -173,7 +173,7 @@ def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     """Fold in what is held on disk and replays; both are older than what was waiting."""
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
-        consumer.joined(profile, stored.held, gained)
+        consumer.holding.joined(profile, stored.held, gained)
     fold_replays(profile, stored.entry, consumer.merge)
     consumer.coalescer.gained(gained)
 

@@ -5,10 +5,10 @@ Everything here is decided without an await; attempts.py does the waiting.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -16,29 +16,24 @@ from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.coalescer import Coalescer
-from engine.core.fold import EMPTY, Merge, events_of
+from engine.core.fold import EMPTY, Merge
 from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
-from engine.dispatcher.books import Books, Tracker, copy_to_store
+from engine.dispatcher.books import Books, Tracker
+from engine.dispatcher.holding import Holding
 from engine.metrics import DestinationMetrics
-from engine.model import NOTHING, Append, Event, Held, HeldKind, Kind, Lane, Outcome, Profile
+from engine.model import NOTHING, Append, Event, HeldKind, Kind, Lane, Outcome, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
+
+logger = logging.getLogger("engine.dispatcher")
 
 READ_AHEAD_EVENTS = 100_000
 """`read_to` is raised in steps of this many offsets before they are read (DESIGN §4, Recovery)."""
 
-STRAGGLER_SPAN_EVENTS = 100_000
-STRAGGLERS = 10_000
-STRAGGLERS_EVERY_SECONDS = 1.0
-"""Profiles that hold back so many events are copied to the state file, if they are no more than this."""
-
 FORGETS_REMEMBERED = 100_000
 """How many forgets are remembered after they were carried out, for replays that were on their way meanwhile."""
-
-BACKFILL_SHARE = 0.8
-"""Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
 
 
 class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,22 +49,6 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     unknown_hold_seconds: float = 2.0
     max_profiles: int = 1_000_000  # its share of the buffer
     max_bytes: int = 1_073_741_824
-
-
-class Eraser(Protocol):
-    """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
-
-    def want(self, key: bytes, below: int, /) -> None: ...
-
-    def is_erased(self, key: bytes, below: int, /) -> bool: ...
-
-
-class _NothingToErase:
-    def want(self, key: bytes, below: int, /) -> None:
-        """There is no journal to erase from."""
-
-    def is_erased(self, key: bytes, below: int, /) -> bool:
-        return True
 
 
 class Consumer:
@@ -99,7 +78,6 @@ class Consumer:
         self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
-        self.eraser: Eraser = _NothingToErase()
         self.books = Books(state, metrics)
         self.coalescer = Coalescer(merge)
         self.lanes = LaneChooser()
@@ -113,11 +91,11 @@ class Consumer:
         self.halves: deque[list[Profile]] = deque()  # of batches that have to be split: still leased
         self.unknown = 0  # profiles whose attempt may still be travelling
         self.uncounted: list[bytes] = []  # attempts since the last success, given back if the breaker opens
-        self._started_at = clock.time()
+        self.holding = Holding(self)
         self._still_since: float | None = None
         self._still_total = 0.0
         self._read_to_asked = state.read_to
-        self._stragglers_at = float("-inf")
+        self._trouble = "paused" if state.paused else ""
         self._forgets: OrderedDict[bytes, int] = OrderedDict()  # key -> offset of its newest forget that was read
 
     def __repr__(self) -> str:
@@ -176,7 +154,7 @@ class Consumer:
         if len(self._forgets) > FORGETS_REMEMBERED:
             self._forgets.popitem(last=False)
         if not settled:
-            self.eraser.want(key, offset)
+            self.holding.eraser.want(key, offset)
             self.coalescer.forget(key, offset, at)
             self.dirty()
 
@@ -185,7 +163,7 @@ class Consumer:
         holds is from below the forget, which overtakes it."""
         if event.through > self._forgets.get(event.key, NOTHING):
             return event
-        self.eraser.want(event.key, offset + 1)
+        self.holding.eraser.want(event.key, offset + 1)
         return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
 
     def announce(self) -> None:
@@ -280,16 +258,27 @@ class Consumer:
                 self.books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
         self.dirty()
 
+    def trouble(self) -> str:
+        """Why nothing is sent: paused, or a breaker that is not closed; "" while all is well."""
+        if self.paused:
+            return "paused"
+        breakers = (self.account.breaker, self.breaker)
+        return next((breaker.reason or "failing" for breaker in breakers if breaker.state != "closed"), "")
+
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:
-        """For how long, in all, nothing could be sent: paused, or a breaker open."""
+        """For how long, in all, nothing could be sent: paused, a breaker open, or no token."""
         since = self._still_since
         return self._still_total + (0.0 if since is None else self.clock.monotonic() - since)
 
     def note_still(self) -> None:
-        """To be called when pause or breaker may have changed."""
-        still = self.paused or self.breaker.state != "closed" or self.account.breaker.state != "closed"
+        """See `account.Sender`; also called when the pause or the own breaker may have changed."""
+        trouble = self.trouble()
+        if trouble != self._trouble:
+            self._trouble = trouble
+            logger.warning("destination %s: %s", self.name, trouble or "sending again")
+        still = self.paused or self.breaker.state != "closed" or self.account.still
         now = self.clock.monotonic()
         if still and self._still_since is None:
             self._still_since = now
@@ -301,104 +290,10 @@ class Consumer:
         limit = self.policy.max_age_seconds
         if not limit:
             return False
-        stood_still = self.still_seconds() - profile.still_seconds
+        stood_still = max(0.0, self.still_seconds() - profile.still_seconds)  # a predecessor's clock says nothing here
         return self.clock.time() - profile.oldest_at - stood_still > limit
 
-    # -- held profiles --------------------------------------------------------------------------------------------
-
-    async def hold_stragglers(self) -> None:
-        """Copy the few profiles that keep the watermark far back to the state file."""
-        now = self.clock.monotonic()
-        if now < self._stragglers_at + STRAGGLERS_EVERY_SECONDS:
-            return
-        if self.position - self.coalescer.watermark(self.position) > STRAGGLER_SPAN_EVENTS:
-            self._stragglers_at = now
-            await self._hold(self.coalescer.stragglers(self.position - STRAGGLER_SPAN_EVENTS, STRAGGLERS))
-
-    async def _hold(self, profiles: Sequence[Profile]) -> None:
-        """Copy waiting profiles to the state file. A copy replaces the key's earlier one, so what is on disk of the key
-        is folded in first."""
-        if not profiles:
-            return
-        keys = [profile.key for profile in profiles]
-        known = self.books.overlay(keys, await self.store.keys(self.name, keys))
-        for profile in profiles:
-            if not self.coalescer.may_be_held(profile):
-                continue
-            stored = known.get(profile.key)
-            if stored is not None and stored.held is not None:
-                self._absorb(profile, stored.held)
-            self.books.open.hold.append(Held(HeldKind.WAITING, copy_to_store(profile), self.clock.time()))
-            self.coalescer.holding(profile)
-        self.dirty()
-
-    def _absorb(self, profile: Profile, held: Held) -> None:
-        gained = self.coalescer.absorb(profile, held)
-        if gained:
-            self.joined(profile, held, gained)
-
-    def joined(self, profile: Profile, held: Held, gained: int) -> None:
-        """A profile in memory has taken in what was held on disk of its key."""
-        self.books.held_events -= gained
-        self.books.held_profiles -= 1
-        profile.certain = profile.certain and self.is_of_this_process(held)
-
-    def backfill_over(self) -> int:
-        """How many backfill profiles are too many in memory."""
-        ready = self.coalescer.ready_in(Lane.BACKFILL)
-        room = int(self.policy.max_profiles * BACKFILL_SHARE)
-        return max(0, min(ready, len(self.coalescer) - room))
-
-    async def evict(self, limit: int = 5_000) -> None:
-        """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
-        await self._hold(self.coalescer.evictable(min(limit, self.backfill_over())))
-
-    def made_durable(self, held: Held) -> None:
-        """The settler's word that a WAITING copy is on disk."""
-        key, last = held.profile.key, held.profile.last
-        self.coalescer.held(key, last)
-        if held.profile.lane != Lane.BACKFILL or not self.backfill_over():
-            return
-        gone = self.coalescer.unload(key, last)
-        if gone is not None:
-            self.books.held_events += events_of(gone)
-            self.books.held_profiles += 1
-            for tracker, _ in gone.receipts or ():
-                tracker.lose()  # type: ignore[attr-defined]
-
-    def load(self, held: Held) -> None:
-        """Take a profile from disk back in, unless its key is here: then hand-over joins the two."""
-        profile = held.profile
-        profile.certain = profile.certain and self.is_of_this_process(held)
-        if profile.last > self._settled_lately(profile.key) and self.coalescer.load(profile):
-            self.books.held_events -= events_of(profile)
-            self.books.held_profiles -= 1
-
-    def is_of_this_process(self, held: Held | None) -> bool:
-        """A copy made by a predecessor may have been sent since: nothing is certain about it."""
-        return held is not None and held.at >= self._started_at
-
-    def _settled_lately(self, key: bytes) -> int:
-        entry = self.books.recent.get(key)
-        return NOTHING if entry is None else entry.settled_through
-
     # -- settling -------------------------------------------------------------------------------------------------
-
-    async def erase_forgotten(self) -> None:
-        """Carry out the forgets that are due: what is stored of their keys goes with the next transaction."""
-        while (marker := self.coalescer.next_marker(self.eraser.is_erased)) is not None:
-            # Not overlaid: what waited when the forget came is settled, but it had not taken in what is on disk.
-            stored = (await self.store.keys(self.name, [marker.key])).get(marker.key)
-            held = stored.held if stored is not None else None
-            if held is not None and held.profile.last <= max(marker.held_through, self.books.dropped(marker.key)):
-                held = None
-            if marker.events:
-                waiting = msgspec.structs.replace(marker, last=marker.through)
-                self.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=self.clock.time())
-            self.books.forgotten(marker.key, marker.last, held)
-            self.coalescer.settle(marker.key)
-            self.dirty()
-            self.account.wake()
 
     def durable(self, transition: Transition) -> None:
         """The settler's word that this is on disk."""

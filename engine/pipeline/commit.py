@@ -8,6 +8,7 @@ themselves could let the watermark step over a durable event.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
 from engine.metrics import Metrics
 from engine.model import Append
 from engine.ports import Clock, Journal
+
+logger = logging.getLogger("engine.pipeline")
 
 FRONT_EVENTS = 100_000
 """Events that may wait for their commit; beyond that producers are told to slow down."""
@@ -163,6 +166,7 @@ class CommitStage:
 
     def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
         self._no_space = error
+        logger.warning("refusing events: %s (%s)", error.detail, error.type)
         refusal = self.refusal()
         assert refusal is not None
         for submission in [*submissions, *self._front]:
@@ -182,6 +186,7 @@ class CommitStage:
                 self._no_space = error
             else:
                 self._no_space = None
+                logger.warning("there is room again: accepting events")
                 return
 
 

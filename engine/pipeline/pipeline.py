@@ -47,7 +47,6 @@ class Pipeline:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
         self.drain_rate = DrainRate()
-        self.closed: Stopped | None = None
         self.commit = CommitStage(
             journal,
             self._hand_over,
@@ -62,7 +61,7 @@ class Pipeline:
         )
         self.eraser = Eraser(journal, self.settler.dirty)
         for consumer in consumers:
-            consumer.eraser = self.eraser
+            consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
         self._names = [consumer.name for consumer in consumers]
 
@@ -113,7 +112,6 @@ class Pipeline:
 
     def close(self, reason: Stopped) -> None:
         """Everything has ended, however it did; whoever still waits hears it."""
-        self.closed = reason
         self.commit.close(reason)
         self.settler.close(reason)
         self.receipts.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import anyio
 
@@ -10,6 +11,8 @@ from engine.core.receipts import Receipts
 from engine.dispatcher.consumer import Consumer
 from engine.model import Append, Lane
 from engine.ports import Journal, State
+
+logger = logging.getLogger("engine.pipeline")
 
 READ_EVENTS = 2_000
 HELD_AT_ONCE = 500
@@ -42,7 +45,7 @@ class Reader:
 
     def wake(self) -> None:
         """There may be room again, or `read_to` has been raised."""
-        if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.backfill_over():
+        if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.holding.over():
             self._wake.set()
 
     async def recover(self, journal_next: int, dispatching: bool) -> None:
@@ -61,6 +64,8 @@ class Reader:
             # Even with nothing to read: what is held may have been under way as well.
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
+        if end > consumer.watermark:
+            logger.info("destination %s: recovered %d events", consumer.name, end - consumer.watermark)
         self.recovered.set()
         consumer.account.wake()
 
@@ -84,7 +89,7 @@ class Reader:
                     append = _cut(append, consumer.read_to)
                 consumer.take(append, self._receipts.get(append.first))
             consumer.account.wake()
-            if consumer.backfill_over():
+            if consumer.holding.over():
                 await self._evict()
                 consumer.dirty()
                 return
@@ -92,7 +97,7 @@ class Reader:
     async def _balance(self) -> None:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""
         consumer = self.consumer
-        if consumer.backfill_over():
+        if consumer.holding.over():
             await self._evict()
             consumer.dirty()
         else:
@@ -101,7 +106,7 @@ class Reader:
     async def _evict(self) -> None:
         """Under the settler's lock: what is on disk of a key must not be forgotten between look and copy."""
         async with self._lock:
-            await self.consumer.evict()
+            await self.consumer.holding.evict()
 
     async def _load(self) -> None:
         """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round
@@ -121,7 +126,7 @@ class Reader:
         async with self._lock:
             found = await self._state.held(consumer.name, self._at_once, after=self._held_after)
             for held in found:
-                consumer.load(held)
+                consumer.holding.load(held)
         consumer.account.wake()
         more = len(found) == self._at_once
         self._held_after = found[-1].id if more else 0

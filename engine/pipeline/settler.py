@@ -92,8 +92,8 @@ class Settler:
             self._full.clear()
             asked = self._asked[:]
             for consumer in self._consumers:
-                await consumer.erase_forgotten()
-                await consumer.hold_stragglers()
+                await consumer.holding.erase_forgotten()
+                await consumer.holding.hold_stragglers()
             taken = [self._take(consumer, clean) for consumer in self._consumers]
             pauses, self._pauses = self._pauses, {}
             changed = [transition for transition, _ in taken if _says_something(transition)]
@@ -148,7 +148,7 @@ class Settler:
         consumer.durable(transition)
         for held in transition.hold:
             if held.kind == HeldKind.WAITING:
-                consumer.made_durable(held)
+                consumer.holding.made_durable(held)
         for tracker, outcome in notices:
             tracker.count(consumer.name, outcome)
         self.runs.add(consumer.name, transition.counts, self._clock.time())

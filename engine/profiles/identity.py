@@ -61,6 +61,14 @@ def key_of(normalised: str) -> bytes:
     return hashlib.sha256(normalised.encode()).digest()
 
 
+def key_of_address(text: str) -> bytes:
+    """The key of an address as somebody typed it. Raises ValueError for what is none, without quoting it."""
+    normalised = normalise_email(text)
+    if normalised is None:
+        raise ValueError("not an e-mail address")
+    return key_of(normalised)
+
+
 def key_from_hex(text: str) -> bytes | None:
     """The key that 64 hexadecimal digits stand for, in either case, or None."""
     trimmed = text.strip()

@@ -20,7 +20,7 @@ from engine.profiles.fields import MAX_LENGTH
 from engine.profiles.identity import key_of, normalise_email
 from engine.profiles.json_exact import MAX_RECORD_BYTES
 
-Text = Annotated[str, msgspec.Meta(max_length=MAX_LENGTH)] | None
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LENGTH)] | None
 
 
 _EMAIL = int(Trait.EMAIL)  # plain numbers: joining IntFlags costs as much as decoding
@@ -70,7 +70,7 @@ class TypedPath:
 
     def read(self, raw: bytes) -> Event | None:
         """The event of this record, or None when the exact path has to judge it."""
-        if len(raw) > MAX_RECORD_BYTES or b'\\"' in raw:
+        if len(raw) > MAX_RECORD_BYTES or (b"\\" in raw and b'\\"' in raw):
             return None  # with an escaped quote the count below would mean nothing
         try:
             record: Typed = self._decode(raw)
@@ -83,8 +83,9 @@ class TypedPath:
         quotes = _quotes_aside(record)
         record.email, record.audiences, record.timestamp = email, None, None
         content = self._encode(record)
-        nulls = _keys_of_nulls(raw) if b"null" in raw else ()
-        if raw.count(b'"') != content.count(b'"') + quotes + 2 * len(nulls):
+        missing = raw.count(b'"') - content.count(b'"') - quotes
+        nulls = _keys_of_nulls(raw) if missing else ()
+        if missing != 2 * len(nulls):
             return None  # some key stands twice
         if not _clean(content) or (nulls and not _single(nulls, content)):
             return None
@@ -132,8 +133,8 @@ def _single(nulls: Sequence[bytes], content: bytes) -> bool:
 
 
 def _clean(content: bytes) -> bool:
-    """Whether every value is as the exact path would leave it: not empty, trimmed, printable, NFC."""
-    if b'""' in content or b'" ' in content or b' "' in content or b"\\" in content:
+    """Whether every value is as the exact path would leave it: trimmed, printable, NFC; none is empty."""
+    if b'" ' in content or b' "' in content or b"\\" in content:
         return False
     text = content.decode()
     return text.isprintable() and (text.isascii() or unicodedata.is_normalized("NFC", text))

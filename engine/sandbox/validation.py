@@ -40,6 +40,7 @@ RESERVED = frozenset(("email", "event", "x_version"))
 MAX_LENGTH = 255
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _COUNTRY = re.compile(r"[A-Z]{2}")
+_VERSION = re.compile(r"[0-9]{1,18}")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ class Record(msgspec.Struct, frozen=True):
     email: str  # lower case
     fields: dict[str, str]  # without `email`
     extra: dict[str, Any]
-    version: int | None  # `x_version`: a test's own count of writes to this attendee
+    version: int | None  # `x_version`: a test's own count of writes to this attendee, a number or its digits
 
 
 def missing(name: str) -> Refusal:
@@ -93,6 +94,8 @@ def check_record(record: Any, event: str, event_codes: list[str] | None) -> Reco
     if country and not _COUNTRY.fullmatch(country):
         return invalid("countryid")
     version = record.get("x_version")
+    if type(version) is str and _VERSION.fullmatch(version):
+        version = int(version)
     if version is not None and type(version) is not int:
         return invalid("x_version")
     return Record(code, record["email"].lower(), fields, extra, version)

@@ -99,8 +99,27 @@ REACHED = [("resolve", True), ("connect", True), ("token", True)]
 async def test_without_an_engine_nothing_is_written() -> None:
     server = RainFocusServer()
     async with server.running() as config:
-        answer = await outward.test_connection(config, DestinationConfig())
+        answer = await outward.try_connection(config, DestinationConfig())
     assert steps(answer) == REACHED
+    assert server.stored == []
+
+
+async def test_without_an_engine_only_the_named_attendee_is_written() -> None:
+    server = RainFocusServer()
+    async with server.running() as config:
+        answer = await outward.try_connection(config, DestinationConfig(), store_email=EMAIL)
+    assert steps(answer) == [*REACHED, ("store", True)]
+    assert server.stored == [("Bearer tok-1", {"event": "demo27", "email": EMAIL})]
+
+
+async def test_without_an_engine_a_stored_pause_still_binds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "PERMIT_SECONDS", 0.05)
+    server = RainFocusServer()
+    async with server.running() as config:
+        answer = await outward.try_connection(
+            config, DestinationConfig(), store_email=EMAIL, paused_until=SystemClock().time() + 60.0
+        )
+    assert steps(answer) == [*REACHED, ("store", False)]
     assert server.stored == []
 
 
@@ -108,7 +127,7 @@ async def test_a_wrong_secret_is_named_and_not_shown() -> None:
     server = RainFocusServer()
     server.token_status = 401
     async with server.running() as config:
-        answer = await outward.test_connection(config, DestinationConfig())
+        answer = await outward.try_connection(config, DestinationConfig())
     assert steps(answer) == [*REACHED[:2], ("token", False)]
     assert "token_http_401" in json.dumps(answer)
     assert "s3cret" not in json.dumps(answer)
@@ -116,9 +135,9 @@ async def test_a_wrong_secret_is_named_and_not_shown() -> None:
 
 async def test_what_cannot_be_reached_ends_the_test() -> None:
     config = AccountConfig(base_url=f"http://127.0.0.1:{unused_port()}")
-    assert steps(await outward.test_connection(config, DestinationConfig())) == [("resolve", True), ("connect", False)]
+    assert steps(await outward.try_connection(config, DestinationConfig())) == [("resolve", True), ("connect", False)]
     nowhere = AccountConfig(base_url="http://nowhere.invalid")
-    assert steps(await outward.test_connection(nowhere, DestinationConfig())) == [("resolve", False)]
+    assert steps(await outward.try_connection(nowhere, DestinationConfig())) == [("resolve", False)]
 
 
 async def test_a_running_engine_writes_only_when_told_to() -> None:

@@ -38,7 +38,20 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
-        *("demo", "serve", "check", "sandbox", "send", "status", "top", "audit", "forget", "backup", "keys new"),
+        *(
+            "demo",
+            "serve",
+            "check",
+            "sandbox",
+            "send",
+            "status",
+            "top",
+            "audit",
+            "forget",
+            "backup",
+            "bench",
+            "keys new",
+        ),
         *(f"destinations {it}" for it in ("list", "test", "pause", "resume", "remove", "rename")),
         *(f"dead-letters {it}" for it in ("list", "show", "replay", "purge")),
     }

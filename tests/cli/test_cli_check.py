@@ -44,11 +44,11 @@ def test_a_listener_in_plain_text_is_warned_of(run: Run, config_file: Callable[.
 
 
 def connection_test(ok: bool, asked: list[Any]) -> Callable[..., Any]:
-    async def test_connection(account: Any, destination: Any, **options: Any) -> dict[str, Any]:
+    async def try_connection(account: Any, destination: Any, **options: Any) -> dict[str, Any]:
         asked.append((account.name, destination.name, options))
         return {"ok": ok, "steps": [{"step": "resolve", "ok": ok, "detail": "127.0.0.1", "seconds": 0.001}]}
 
-    return test_connection
+    return try_connection
 
 
 @pytest.mark.parametrize("ok", [True, False])
@@ -56,14 +56,14 @@ def test_connecting_tests_every_destination(
     run: Run, config_file: Callable[..., Path], fake_module: Callable[..., None], ok: bool
 ) -> None:
     asked: list[Any] = []
-    fake_module("engine.assembly.outward", test_connection=connection_test(ok, asked))
+    fake_module("engine.assembly.outward", try_connection=connection_test(ok, asked))
     config_file("[[destination]]\nname='x'\n[[destination]]\nname='y'\n")
     result = run("check", "--connect", "--json")
     assert result.exit_code == (0 if ok else 1)
     report = json.loads(result.stdout)
     assert report["ok"] is ok
     assert set(report["connections"]) == {"x", "y"}
-    assert asked == [("demo", "x", {}), ("demo", "y", {})]
+    assert asked == [("demo", name, {"store_email": None}) for name in ("x", "y")]
     assert "resolve" in run("check", "--connect").stdout
 
 
@@ -71,7 +71,7 @@ def test_only_store_writes_and_it_says_where(
     run: Run, config_file: Callable[..., Path], fake_module: Callable[..., None]
 ) -> None:
     asked: list[Any] = []
-    fake_module("engine.assembly.outward", test_connection=connection_test(True, asked))
+    fake_module("engine.assembly.outward", try_connection=connection_test(True, asked))
     config_file()
     assert run("check", "--store", "lea@example.com").exit_code == 2
     result = run("check", "--connect", "--store", "lea@example.com")

@@ -104,6 +104,10 @@ def test_only_the_newest_are_followed_and_who_waits_for_an_older_one_is_released
 
 def test_a_lost_event_is_remembered() -> None:
     tracker = Tracker(0, 1, NAMES)
+    told: list[str] = []
+    tracker.when_settled(lambda: told.append("before"))
     tracker.lose()
+    tracker.when_settled(lambda: told.append("after"))
+    assert told == ["before", "after"], "nobody waits for what nobody follows"
     assert tracker.lost
     assert not tracker.settled

@@ -7,7 +7,7 @@ import os
 import pytest
 from world import BURST, RATE, World
 
-from engine.dispatcher import consumer
+from engine.dispatcher import consumer, holding
 from engine.testing.clock import run_virtual
 
 SEEDS = [int(seed) for seed in os.environ.get("SIMULATION_SEEDS", "").split(",") if seed] or list(
@@ -30,9 +30,9 @@ async def one_life_after_the_other(seed: int, rejects: float | None = None) -> W
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes 100,000 events in earnest has to happen in a few hundred here."""
-    monkeypatch.setattr(consumer, "STRAGGLER_SPAN_EVENTS", 60)
-    monkeypatch.setattr(consumer, "STRAGGLERS", 20)
-    monkeypatch.setattr(consumer, "STRAGGLERS_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(holding, "STRAGGLER_SPAN_EVENTS", 60)
+    monkeypatch.setattr(holding, "STRAGGLERS", 20)
+    monkeypatch.setattr(holding, "STRAGGLERS_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(consumer, "READ_AHEAD_EVENTS", 200)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -110,6 +111,7 @@ class Access:
             raise _not_local("the request was made by a page of another origin and no keys are configured")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """An address of this machine, or the name localhost."""
     if host.lower().rstrip(".") == "localhost":
@@ -122,6 +124,7 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+@lru_cache(maxsize=256)
 def _host_of(authority: str) -> str:
     """The host of `host`, `host:port`, `[address]` or `[address]:port`; "" for anything else."""
     try:

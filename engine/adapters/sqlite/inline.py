@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import anyio
 
+from engine.errors import StorageFailed
+
 T = TypeVar("T")
 
 
@@ -23,8 +25,13 @@ class InlineWorker:
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         await anyio.lowlevel.checkpoint()
-        assert self._connection is not None, "used before start or after close"
-        return function(self._connection)
+        if self._connection is None:
+            raise StorageFailed("the state in memory is not open")
+        try:
+            return function(self._connection)
+        except BaseException:
+            self._connection.rollback()
+            raise
 
     def nudge(self) -> None:
         """There is background work: do all of it."""

@@ -8,7 +8,6 @@ next offset.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import shutil
 import sqlite3
@@ -18,42 +17,37 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
-from engine.core.codec import checksum, erase_events, pack_events, unpack_events
+from engine.adapters.sqlite import journal_sql as sql
+from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
+from engine.adapters.sqlite.threads import in_thread
+from engine.adapters.sqlite.worker import SqliteWorker
+from engine.core.codec import erase_events
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
-from engine.model import Append, Event, Lane
+from engine.model import Append
 from engine.ports import JournalSize, JournalTail
 
-APPLICATION_ID = 0x52464A31  # "RFJ1"
-VERSION = 1
-SCHEMA = """
-CREATE TABLE append (
-    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, source TEXT NOT NULL, lane INTEGER NOT NULL,
-    accepted_at REAL NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL
-);
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
-"""
 WRITER_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "wal_autocheckpoint=0",
     "busy_timeout=30000",
-    "secure_delete=FAST",
+    "secure_delete=ON",  # FAST leaves what was released, and forgotten later, in free pages
     "cache_size=-16384",
 )
 READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-4096")
-CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=30000")
+CHECKPOINT_PRAGMAS = ("wal_autocheckpoint=0", "synchronous=FULL", "busy_timeout=1000")
 
 CHECKPOINT_BYTES = 16 << 20
 TRUNCATE_BYTES = 64 << 20
+ROW_BYTES = 64
+COMMIT_BYTES = 2 * 4_120  # the pages that a commit writes beside its payload
 ERASE_EVENTS = 2_000
 RECLAIM_ROWS = 500
 RECLAIM_SECONDS = 0.005
 FULL_AT = 0.95
 CHECKED_TAIL_ROWS = 1_000
 SPACE_EVERY_SECONDS = 0.5
-
-_COLUMNS = "first, count, source, lane, accepted_at, crc, payload"
+PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class SqliteJournal:
@@ -79,7 +73,9 @@ class SqliteJournal:
         return f"<SqliteJournal {self._path.name} next {self._next}>"
 
     async def open(self) -> JournalTail:
-        discarded = await asyncio.to_thread(prepare_file, self._path, APPLICATION_ID, VERSION, SCHEMA, self._connect)
+        discarded = await in_thread(
+            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
+        )
         for worker in (self._writer, self._reader, self._checkpointer):
             worker.start()
         try:
@@ -91,10 +87,11 @@ class SqliteJournal:
         return JournalTail(tail.id, tail.first, tail.next, discarded)
 
     async def append(self, appends: Sequence[Append], /) -> int:
+        self._trust()
         return await self._writer.run(lambda connection: self._commit(connection, appends))
 
     async def read(self, start: int, events: int, /) -> list[Append]:
-        return await self._reader.run(lambda connection: _read(connection, start, events))
+        return await self._reader.run(lambda connection: sql.read(connection, start, events))
 
     def release(self, below: int, /) -> None:
         if below > self._release_below:
@@ -107,8 +104,10 @@ class SqliteJournal:
     async def probe(self) -> None:
         def check(connection: sqlite3.Connection) -> None:
             self._measure(connection, always=True)
-            self._refuse_if_full(0)
+            self._refuse_if_full(connection, PROBE_BYTES)
 
+        self._trust()
+        self._writer.nudge()  # reclaiming that found no room itself tries again
         await self._writer.run(check)
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
@@ -122,32 +121,32 @@ class SqliteJournal:
             changed = [(append, erase_events(append.events, append.first, below)) for append in appends]
             rows = [(append, events) for append, events in changed if events is not None]
             if rows:
-                await self._writer.run(lambda connection, rows=rows: _rewrite(connection, rows))  # type: ignore[misc]
+                await self._writer.run(lambda connection, rows=rows: sql.rewrite(connection, rows))  # type: ignore[misc]
             rewritten += len(rows)
         await self._checkpointer.run(_truncate)
         return rewritten
 
     async def backup(self, path: Path, /) -> None:
-        def copy(connection: sqlite3.Connection) -> None:
-            with sqlite3.connect(path) as target:
-                connection.backup(target, pages=1_000)
-            target.close()
-
-        await self._reader.run(copy)
+        await in_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         for worker in (self._reader, self._writer, self._checkpointer):
             await worker.close()
+
+    def _trust(self) -> None:
+        """A failed checkpoint has nobody to tell, and nothing may be written after it either."""
+        if self._checkpointer.failed is not None:
+            raise self._checkpointer.failed
 
     # -- in the writer's thread -----------------------------------------------------------------------------------
 
     def _check_tail(self, connection: sqlite3.Connection) -> JournalTail:
         """Is the end of the file whole? Everything else is checked when it is read."""
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (secrets.token_hex(8),))
-        rows = connection.execute(f"SELECT {_COLUMNS} FROM append ORDER BY first DESC LIMIT ?", (CHECKED_TAIL_ROWS,))
+        rows = connection.execute(f"SELECT {sql.COLUMNS} FROM append ORDER BY first DESC LIMIT ?", (CHECKED_TAIL_ROWS,))
         following: int | None = None
         for row in rows:
-            append = _unpack(row)
+            append = sql.unpack(row)
             if following is not None and append.first + len(append.events) != following:
                 raise StorageFailed(f"a gap before offset {following}")
             self._next = self._next if following is not None else append.first + len(append.events)
@@ -159,22 +158,14 @@ class SqliteJournal:
         return JournalTail(id, self._reclaimed, self._next)
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
-        first = following = self._next
-        rows = []
-        size = 0
-        for append in appends:
-            payload = pack_events(append.events)
-            count, lane, at = len(append.events), int(append.lane), append.accepted_at
-            crc = checksum(following, count, append.source, lane, at, payload)
-            rows.append((following, count, append.source, lane, at, crc, payload))
-            following += count
-            size += len(payload) + 64
-        self._refuse_if_full(size)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO append VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        connection.execute("COMMIT")
-        self._next = following
+        first = self._next
+        rows = sql.rows_of(appends, first)
+        size = sum(len(row[-1]) + ROW_BYTES for row in rows)
+        self._refuse_if_full(connection, size)
+        sql.insert(connection, rows)
+        self._next = first + sum(row[1] for row in rows)
         self._written += size
+        self._size = msgspec.structs.replace(self._size, bytes=self._size.bytes + size + COMMIT_BYTES)
         self._measure(connection)
         if self._written > CHECKPOINT_BYTES:
             self._written = 0
@@ -190,101 +181,54 @@ class SqliteJournal:
         page_count, free, page_size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
-        wal = self._wal.stat().st_size if self._wal.exists() else 0
         self._size = JournalSize(
-            (page_count - free) * page_size + wal, self._max_bytes, shutil.disk_usage(self._path.parent).free
+            (page_count - free) * page_size + self._wal_bytes(),
+            self._max_bytes,
+            shutil.disk_usage(self._path.parent).free,
         )
 
-    def _refuse_if_full(self, incoming: int) -> None:
+    def _refuse_if_full(self, connection: sqlite3.Connection, incoming: int) -> None:
+        """The size between two measurements is an estimate, so nobody is refused before it is measured."""
+        if self._no_room(incoming) is None:
+            return
+        self._measure(connection, always=True)
+        refusal = self._no_room(incoming)
+        if refusal is not None:
+            self._checkpointer.post(self._cut_wal)  # the WAL counts, and what was released may be all in there
+            raise refusal
+
+    def _no_room(self, incoming: int) -> NoSpace | None:
         size = self._size
         if size.bytes + incoming > self._max_bytes * FULL_AT:
-            raise NoSpace("journal-full", f"the journal holds {size.bytes} of at most {self._max_bytes} bytes")
+            return NoSpace("journal-full", f"the journal holds {size.bytes} of at most {self._max_bytes} bytes")
         if size.disk_free_bytes - incoming < self._min_free_bytes:
-            raise NoSpace("disk-full", f"{size.disk_free_bytes} bytes are free, {self._min_free_bytes} have to stay so")
+            return NoSpace(
+                "disk-full", f"{size.disk_free_bytes} bytes are free, {self._min_free_bytes} have to stay so"
+            )
+        return None
 
     def _reclaim(self, connection: sqlite3.Connection) -> bool:
-        """Delete one slice of released rows; is there more? The newest row stays."""
-        until = time.monotonic() + RECLAIM_SECONDS
-        rows = connection.execute(
-            "SELECT first, count FROM append WHERE first < ? ORDER BY first LIMIT ?",
-            (self._release_below, RECLAIM_ROWS),
-        ).fetchall()
-        below = None
-        for first, count in rows:
-            if first + count > self._release_below or first + count >= self._next:
-                break
-            below = first
-        if below is None:
-            self._measure(connection)
-            return False
-        connection.execute("BEGIN IMMEDIATE")
-        for first, _ in rows:
-            if first > below or time.monotonic() > until:
-                break
-            connection.execute("DELETE FROM append WHERE first = ?", (first,))
-        connection.execute("COMMIT")
+        """Delete one slice of released rows; is there more?"""
+        more = sql.delete_some(connection, self._release_below, self._next, RECLAIM_ROWS, RECLAIM_SECONDS)
         self._measure(connection)
-        return True
+        return more
 
     # -- in the checkpointer's thread -----------------------------------------------------------------------------
 
     def _do_checkpoint(self, connection: sqlite3.Connection) -> None:
         """Copy the WAL into the file. Passive never holds up a commit; only a WAL that outgrows it is cut for good."""
-        size = self._wal.stat().st_size if self._wal.exists() else 0
-        mode = "TRUNCATE" if size > TRUNCATE_BYTES else "PASSIVE"
+        mode = "TRUNCATE" if self._wal_bytes() > TRUNCATE_BYTES else "PASSIVE"
         connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+    def _cut_wal(self, connection: sqlite3.Connection) -> None:
+        if self._wal_bytes():
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    def _wal_bytes(self) -> int:
+        return self._wal.stat().st_size if self._wal.exists() else 0
 
 
 def _truncate(connection: sqlite3.Connection) -> None:
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise NoSpace("busy", "the WAL could not be truncated: it is being read")
-
-
-def _unpack(row: tuple[int, int, str, int, float, int, bytes]) -> Append:
-    """Raises StorageFailed when the row is not what was written."""
-    first, count, source, lane, accepted_at, crc, payload = row
-    try:
-        if checksum(first, count, source, lane, accepted_at, payload) != crc:
-            raise StorageFailed(f"the checksum of offset {first} does not match")
-        events = unpack_events(payload)
-    except (msgspec.DecodeError, TypeError) as error:
-        raise StorageFailed(f"the row of offset {first} cannot be read") from error
-    if len(events) != count:
-        raise StorageFailed(f"the row of offset {first} does not hold {count} events")
-    return Append(events, source, Lane(lane), accepted_at, first)
-
-
-def _read(connection: sqlite3.Connection, start: int, events: int) -> list[Append]:
-    row = connection.execute("SELECT max(first) FROM append WHERE first <= ?", (start,)).fetchone()
-    found: list[Append] = []
-    cursor = connection.execute(
-        f"SELECT {_COLUMNS} FROM append WHERE first >= ? ORDER BY first", (start if row[0] is None else row[0],)
-    )
-    for stored in cursor:
-        append = _unpack(stored)
-        if append.first + len(append.events) <= start:
-            continue
-        if append.first < start:
-            append.events, append.first = append.events[start - append.first :], start
-        found.append(append)
-        events -= len(append.events)
-        if events <= 0:
-            break
-    cursor.close()
-    return found
-
-
-def _rewrite(connection: sqlite3.Connection, rows: Sequence[tuple[Append, list[Event]]]) -> None:
-    """Put the emptied events where the append is stored; one that was released meanwhile is gone anyway."""
-    connection.execute("PRAGMA secure_delete=ON")
-    connection.execute("BEGIN IMMEDIATE")
-    for append, events in rows:
-        stored = connection.execute("SELECT count FROM append WHERE first = ?", (append.first,)).fetchone()
-        if stored is None or stored[0] != len(events):
-            continue
-        payload = pack_events(events)
-        crc = checksum(append.first, len(events), append.source, int(append.lane), append.accepted_at, payload)
-        connection.execute("UPDATE append SET payload = ?, crc = ? WHERE first = ?", (payload, crc, append.first))
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA secure_delete=FAST")

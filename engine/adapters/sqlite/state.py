@@ -8,20 +8,23 @@ recovery needs it.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from engine.adapters.sqlite import held_sql
 from engine.adapters.sqlite import state_sql as sql
+from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
-from engine.adapters.sqlite.worker import Connect, SqliteWorker, prepare_file
-from engine.core.codec import newer_entry, pack_profile, unpack_verdicts
-from engine.errors import NoSpace
-from engine.model import NOTHING, Held, HeldKind, Lane, LedgerEntry, Profile
+from engine.adapters.sqlite.threads import in_thread
+from engine.adapters.sqlite.unfolded import Unfolded
+from engine.adapters.sqlite.worker import SqliteWorker
+from engine.core.codec import newer_entry, unpack_verdicts
+from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.model import Held, HeldKind, LedgerEntry
 from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
 
 PRAGMAS = (
@@ -73,9 +76,7 @@ class SqliteState:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
             self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
         self._ids: dict[str, int] = {}
-        self._unfolded: dict[int, dict[bytes, tuple[LedgerEntry, int]]] = {}
-        self._rows: deque[tuple[int, int, list[bytes]]] = deque()  # (row, consumer, keys), oldest first
-        self._folded_through = 0
+        self._unfolded = Unfolded()
         self._has_ledger: set[int] = set()
         self._has_waiting: set[int] = set()
         self._writes = 0
@@ -85,14 +86,17 @@ class SqliteState:
 
     async def open(self) -> None:
         if self._path is not None:
-            await asyncio.to_thread(
-                prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
-            )
+            await in_thread(prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect)
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
-            await self._writer.run(lambda connection: connection.executescript(sql.SCHEMA))
-        await self._writer.run(self._load)
+            await self._writer.run(sql.create)
+        try:
+            await self._writer.run(self._load)
+        except (StorageFailed, msgspec.MsgspecError) as error:
+            raise DataDirectoryError(
+                f"state.db is damaged ({error.__cause__ or error}): restore it and journal.db from one backup"
+            ) from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
@@ -114,7 +118,7 @@ class SqliteState:
         await self._reload()
 
     async def rename_consumer(self, old: str, new: str, /) -> None:
-        await self._execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old))
+        await self._writer.run(lambda connection: sql.rename_consumer(connection, old, new))
         await self._reload()
 
     async def remove_consumer(self, name: str, /) -> None:
@@ -123,20 +127,19 @@ class SqliteState:
 
     async def _reload(self) -> None:
         self._unfolded.clear()
-        self._rows.clear()
         await self._writer.run(self._load)
 
     # -- settling -------------------------------------------------------------------------------------------------
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
-        if len(self._rows) and sum(map(len, self._unfolded.values())) > UNFOLDED_KEYS:
+        if len(self._unfolded) > UNFOLDED_KEYS:
             await self._writer.run(self._fold_all)
         rows = await self._writer.run(lambda connection: self._apply(connection, transitions, pauses or {}))
-        self._drop_folded()
+        self._unfolded.drop_folded()
         for transition, row in zip(transitions, rows, strict=True):
             id = self._ids[transition.consumer]
             for key, _ in transition.forget:
-                self._unfolded.get(id, {}).pop(key, None)
+                self._unfolded.forget(id, key)
             if row:
                 self._remember(id, row, transition.verdicts)
             if any(held.kind == HeldKind.WAITING for held in transition.hold):
@@ -154,22 +157,8 @@ class SqliteState:
         return rows
 
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
-        if not self._ledger.enabled or not entries:
-            return
-        known = self._unfolded.setdefault(id, {})
-        for entry in entries:
-            earlier = known.get(entry.key)
-            known[entry.key] = (entry if earlier is None else newer_entry(earlier[0], entry), row)
-        self._rows.append((row, id, [entry.key for entry in entries]))
-
-    def _drop_folded(self) -> None:
-        """Forget in memory what the thread has folded since: the ledger answers for it now."""
-        while self._rows and self._rows[0][0] <= self._folded_through:
-            row, id, keys = self._rows.popleft()
-            known = self._unfolded.get(id, {})
-            for key in keys:
-                if key in known and known[key][1] <= row:
-                    del known[key]
+        if self._ledger.enabled and entries:
+            self._unfolded.add(id, row, entries)
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
@@ -185,17 +174,22 @@ class SqliteState:
     def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
         (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
         self._has_ledger.add(id)
-        self._folded_through = row
+        self._unfolded.folded_through = row
 
     def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while (row := sql.fold_one(connection)) is not None:
+        while self._ledger.enabled and (row := sql.fold_one(connection)) is not None:
             self._note_folded(connection, row)
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
         self._writes += 1
         if self._writes >= CHECKPOINT_WRITES and self._path is not None:
             self._writes = 0
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            except sqlite3.OperationalError as error:
+                # What was committed before is durable: no room to copy it must not make anybody settle it again.
+                if error.sqlite_errorcode not in NO_SPACE_CODES:
+                    raise
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -207,40 +201,48 @@ class SqliteState:
 
     async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
         id = self._ids[consumer]
-        self._drop_folded()
-        fresh = self._unfolded.get(id, {})
-        recent = {key: fresh[key][0] for key in keys if key in fresh} if fresh else {}
+        self._unfolded.drop_folded()
+        recent = self._unfolded.find(id, keys)
         found: dict[bytes, KeyState] = {}
+        unfolded: int | None = 0
         if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
-            found = await self._reader.run(lambda connection: self._keys(connection, id, keys))
-        for key, entry in recent.items():
+            found, unfolded = await self._reader.run(lambda connection: self._keys(connection, id, keys))
+        for key, (entry, row) in recent.items():
+            if unfolded is None or row < unfolded:
+                continue  # folded since, so the ledger knows at least as much
             state = found.setdefault(key, KeyState())
             state.entry = newer_entry(state.entry, entry)
         return found
 
-    def _keys(self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
+    def _keys(
+        self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]
+    ) -> tuple[dict[bytes, KeyState], int | None]:
+        """What is stored of them, and the first verdict row that was not folded into it, as of one moment."""
         found: dict[bytes, KeyState] = {}
+        connection.execute("BEGIN")
+        unfolded = sql.first_unfolded(connection)
         for start in range(0, len(keys), KEYS_PER_QUERY):
             some = keys[start : start + KEYS_PER_QUERY]
             if self._ledger.enabled:
                 for entry in sql.ledger_entries(connection, id, some):
                     found[entry.key] = KeyState(entry)
-            for held in sql.waiting(connection, id, some) if id in self._has_waiting else ():
+            for held in held_sql.waiting(connection, id, some) if id in self._has_waiting else ():
                 found.setdefault(held.profile.key, KeyState()).held = held
-        return found
+        connection.execute("COMMIT")
+        return found, unfolded
 
     async def held(self, consumer: str, limit: int, /, after: int = 0) -> list[Held]:
         id = self._ids[consumer]
-        return await self._reader.run(lambda connection: sql.waiting_after(connection, id, after, limit))
+        return await self._reader.run(lambda connection: held_sql.waiting_after(connection, id, after, limit))
 
     async def letters(self, which: LetterFilter, limit: int, /, after: int = 0) -> list[tuple[str, Held]]:
-        return await self._reader.run(lambda connection: sql.letters(connection, which, limit, after))
+        return await self._reader.run(lambda connection: held_sql.letters(connection, which, limit, after))
 
     async def count_letters(self, which: LetterFilter, /) -> int:
-        return await self._reader.run(lambda connection: sql.count_letters(connection, which))
+        return await self._reader.run(lambda connection: held_sql.count_letters(connection, which))
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
-        return await self._writer.run(lambda connection: sql.purge_letters(connection, which, _EMPTY))
+        return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
 
     # -- keeping house --------------------------------------------------------------------------------------------
 
@@ -250,8 +252,17 @@ class SqliteState:
             while keys := await self._outdated(id, before):
                 marks = ", ".join("?" * len(keys))
                 await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
-        letters_before = now - self._letters.retention_days * DAY_SECONDS
-        await self._execute("DELETE FROM held WHERE kind <> 'waiting' AND at < ?", (letters_before,))
+        old = now - self._letters.retention_days * DAY_SECONDS
+        await self._in_slices(lambda connection: held_sql.delete_letters_before(connection, old, PRUNE_SLICE))
+
+    async def _in_slices(self, work: Callable[[sqlite3.Connection], int]) -> int:
+        """Call it in the writer's thread, behind waiting transactions, until it did less than a whole slice."""
+        done = PRUNE_SLICE
+        total = 0
+        while done >= PRUNE_SLICE:
+            done = await self._writer.run(work)
+            total += done
+        return total
 
     async def _outdated(self, id: int, before: float) -> list[bytes]:
         return await self._reader.run(
@@ -267,19 +278,18 @@ class SqliteState:
             await self._writer.run(_truncate)
 
     async def backup(self, path: Path, /) -> None:
-        def copy(connection: sqlite3.Connection) -> None:
-            target = sqlite3.connect(path)
-            connection.backup(target, pages=1_000)
-            target.close()
-
-        await self._reader.run(copy)
+        if self._path is None:
+            await self._reader.run(lambda connection: copy_connection(connection, path))
+        else:
+            await in_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
-        for worker in {self._reader, self._writer}:
-            await worker.close()
-
-
-_EMPTY = pack_profile(Profile(b"", b"{}", 0, Lane.LIVE, NOTHING, NOTHING, NOTHING, 1, 0.0))
+        try:
+            with suppress(NoSpace, StorageFailed, msgspec.MsgspecError):  # what is not folded now will be next time
+                await self._writer.run(self._fold_all)
+        finally:
+            for worker in {self._reader, self._writer}:
+                await worker.close()
 
 
 def _truncate(connection: sqlite3.Connection) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
-from engine.core.codec import VerdictRow, pack_profile, pack_verdicts, unpack_profile, unpack_verdicts
-from engine.core.fold import events_of
-from engine.model import Held, HeldKind, LedgerEntry, LetterState
-from engine.ports import ConsumerState, LetterFilter, Transition
+from engine.adapters.sqlite.held_sql import hold
+from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
+from engine.model import LedgerEntry
+from engine.ports import ConsumerState, Transition
 
 APPLICATION_ID = 0x52465331  # "RFS1"
 VERSION = 1
@@ -27,6 +25,7 @@ CREATE TABLE verdicts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, through INTEGER NOT NULL, folded INTEGER NOT NULL,
     packed BLOB NOT NULL
 );
+CREATE INDEX verdicts_unfolded ON verdicts (id) WHERE folded = 0;
 CREATE TABLE ledger (
     consumer INTEGER NOT NULL, key BLOB NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     settled_through INTEGER NOT NULL, confirmed_through INTEGER NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
@@ -43,7 +42,6 @@ CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
 
 _LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
-_HELD = "id, kind, at, reason, excerpt, state, profile"
 _UPSERT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
     outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
@@ -51,6 +49,11 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key
     confirmed_through = max(confirmed_through, excluded.confirmed_through),
     attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
 """
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """In memory what `prepare_file` does to a file: a backup of it is a file like any other."""
+    connection.executescript(f"{SCHEMA}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};")
 
 
 def consumer_ids(connection: sqlite3.Connection) -> dict[str, int]:
@@ -113,6 +116,13 @@ def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
     connection.execute("COMMIT")
 
 
+def rename_consumer(connection: sqlite3.Connection, old: str, new: str) -> None:
+    """Raises ValueError when there is one of the new name."""
+    if connection.execute("SELECT 1 FROM consumer WHERE name = ?", (new,)).fetchone():
+        raise ValueError(f"there is a destination {new!r} already")
+    connection.execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old))
+
+
 def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for table in ("count", "verdicts", "ledger", "held"):
@@ -132,7 +142,7 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
         _forget(connection, id, key)
     row = _write_verdicts(connection, id, transition)
     for held in transition.hold:
-        _hold(connection, id, held)
+        hold(connection, id, held)
     for key, through in transition.drop:
         connection.execute(
             "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?", (id, key, through)
@@ -152,7 +162,7 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
 
 
 def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
-    accounted = [(held.profile.key, held.profile.last) for held in transition.hold if held.kind == HeldKind.WAITING]
+    accounted = [(held.profile.key, held.profile.last) for held in transition.hold]
     row = VerdictRow(transition.verdicts, [*accounted, *transition.forget])
     if not row.entries and not row.accounted:
         return 0
@@ -161,28 +171,6 @@ def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transit
         (id, row.through(), pack_verdicts(row)),
     )
     return cursor.lastrowid or 0
-
-
-def _hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
-    profile = held.profile
-    if held.kind == HeldKind.WAITING:
-        connection.execute("DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'", (id, profile.key))
-    connection.execute(
-        "INSERT INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            id,
-            str(held.kind),
-            profile.key,
-            held.at,
-            held.reason,
-            held.excerpt,
-            str(held.state),
-            events_of(profile),
-            profile.last,
-            pack_profile(profile),
-        ),
-    )
 
 
 def _forget(connection: sqlite3.Connection, id: int, key: bytes) -> None:
@@ -232,6 +220,12 @@ def fold_one(connection: sqlite3.Connection) -> int | None:
     return int(id)
 
 
+def first_unfolded(connection: sqlite3.Connection) -> int | None:
+    """The oldest verdict row that is not in the ledger yet; all before it are."""
+    found: int | None = connection.execute("SELECT min(id) FROM verdicts WHERE folded = 0").fetchone()[0]
+    return found
+
+
 def reclaim(connection: sqlite3.Connection, *, folded_only: bool, limit: int = 200) -> bool:
     """Delete verdict rows that recovery needs no more; is there perhaps more to delete?"""
     done = connection.execute(
@@ -271,77 +265,6 @@ def ledger_entries(connection: sqlite3.Connection, id: int, keys: Sequence[bytes
     marks = ", ".join("?" * len(keys))
     for row in connection.execute(f"SELECT {_LEDGER} FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys)):
         yield LedgerEntry(*row)
-
-
-def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[Held]:
-    marks = ", ".join("?" * len(keys))
-    for row in connection.execute(
-        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND key IN ({marks})", (id, *keys)
-    ):
-        yield _held(row)
-
-
-def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: int) -> list[Held]:
-    rows = connection.execute(
-        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND id > ? ORDER BY id LIMIT ?",
-        (id, after, limit),
-    )
-    return [_held(row) for row in rows]
-
-
-def _held(row: tuple[int, str, float, str, str, str, bytes]) -> Held:
-    id, kind, at, reason, excerpt, state, profile = row
-    return Held(HeldKind(kind), unpack_profile(profile), at, reason, excerpt, LetterState(state), id)
-
-
-def letter_condition(which: LetterFilter) -> tuple[str, list[object]]:
-    """The WHERE clause of a filter, over `held` joined with `consumer`."""
-    parts, values = ["held.kind <> 'waiting'"], list[object]()
-    for clause, value in (
-        ("consumer.name = ?", which.consumer),
-        ("held.kind = ?", None if which.kind is None else str(which.kind)),
-        ("held.reason = ?", which.reason),
-        ("held.key = ?", which.key),
-        ("held.state = ?", None if which.state is None else str(which.state)),
-        ("held.at >= ?", which.since),
-        ("held.at <= ?", which.until),
-    ):
-        if value is not None:
-            parts.append(clause)
-            values.append(value)
-    if which.ids is not None:
-        parts.append("held.id IN (SELECT value FROM json_each(?))")
-        values.append(msgspec.json.encode(list(which.ids)).decode())
-    return " AND ".join(parts), values
-
-
-def letters(connection: sqlite3.Connection, which: LetterFilter, limit: int, after: int) -> list[tuple[str, Held]]:
-    condition, values = letter_condition(which)
-    columns = ", ".join(f"held.{column}" for column in _HELD.split(", "))
-    rows = connection.execute(
-        f"SELECT consumer.name, {columns} FROM held JOIN consumer ON consumer.id = held.consumer "
-        f"WHERE {condition} AND held.id > ? ORDER BY held.id LIMIT ?",
-        (*values, after, limit),
-    )
-    return [(row[0], _held(row[1:])) for row in rows]
-
-
-def count_letters(connection: sqlite3.Connection, which: LetterFilter) -> int:
-    condition, values = letter_condition(which)
-    query = f"SELECT count(*) FROM held JOIN consumer ON consumer.id = held.consumer WHERE {condition}"
-    return int(connection.execute(query, values).fetchone()[0])
-
-
-def purge_letters(connection: sqlite3.Connection, which: LetterFilter, empty: bytes) -> int:
-    """Empty the letters and keep their rows, so that what was counted stays explained."""
-    condition, values = letter_condition(which)
-    done = connection.execute(
-        "UPDATE held SET state = 'purged', excerpt = '', profile = ? WHERE id IN "
-        f"(SELECT held.id FROM held JOIN consumer ON consumer.id = held.consumer WHERE {condition} AND "
-        "held.state <> 'purged')",
-        (empty, *values),
-    )
-    return done.rowcount
 
 
 def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_keys: int, limit: int) -> list[bytes]:

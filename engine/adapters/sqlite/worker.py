@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
@@ -11,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect
+from engine.adapters.sqlite.threads import in_thread
+from engine.errors import NoSpace, StorageFailed
 
 T = TypeVar("T")
-Connect = Callable[..., sqlite3.Connection]
 Job = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any] | None", "asyncio.AbstractEventLoop | None"]
-
-NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
 
 
 class SqliteWorker:
@@ -51,6 +49,8 @@ class SqliteWorker:
         Raises NoSpace (nothing was written), StorageFailed (nothing may follow), or what the function raises."""
         if self.failed is not None:
             raise self.failed
+        if self._thread is None:
+            raise StorageFailed(f"{Path(self._path).name} is not open")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put((function, future, loop))
@@ -70,7 +70,7 @@ class SqliteWorker:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
+            await in_thread(thread.join)
 
     def _work(self) -> None:
         connection = None
@@ -105,6 +105,9 @@ class SqliteWorker:
                 self._busy = self._attempt(self._idle, connection)
             except (NoSpace, StorageFailed):
                 self._busy = False
+            except Exception as error:
+                self._busy = False
+                self._translate(error)  # it has no caller to tell, and what it works on cannot be trusted
         return self._jobs.get()
 
     def _attempt(self, function: Callable[[sqlite3.Connection], T], connection: sqlite3.Connection) -> T:
@@ -112,7 +115,10 @@ class SqliteWorker:
             raise self.failed
         try:
             return function(connection)
-        except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # a wrong statement, not a broken disk
+            self._roll_back(connection)
+            raise
+        except (sqlite3.DatabaseError, OSError) as error:
             self._roll_back(connection)
             raise self._translate(error) from error
         except BaseException:
@@ -167,92 +173,3 @@ def _tell(
         loop.call_soon_threadsafe(deliver)
     except RuntimeError:  # the loop was closed before its job was done; the work itself is on disk
         return
-
-
-def prepare_file(path: Path, application_id: int, version: int, schema: str, connect: Connect = sqlite3.connect) -> int:
-    """Create or check the file, replay and truncate its WAL, and fsync its directory.
-
-    Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
-    file, NoSpace when there is no room even for this."""
-    discarded = wal_frames_discarded(path)
-    try:
-        connection = connect(str(path), isolation_level=None)
-    except sqlite3.Error as error:
-        raise DataDirectoryError(f"{path.name} cannot be opened: {error}") from error
-    try:
-        _check_or_create(connection, path, application_id, version, schema)
-        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
-            raise DataDirectoryError(f"{path.name} is open in another program: close that one first")
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) in NO_SPACE_CODES:
-            raise NoSpace("disk-full", f"no room on the disk to open {path.name}") from error
-        raise DataDirectoryError(
-            f"{path.name} is damaged ({error}): restore it from a backup, or move it away to start anew without what "
-            "it holds"
-        ) from error
-    finally:
-        connection.close()
-    sync_directory(path.parent)
-    return discarded
-
-
-def _check_or_create(
-    connection: sqlite3.Connection, path: Path, application_id: int, version: int, schema: str
-) -> None:
-    found_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    found_version = connection.execute("PRAGMA user_version").fetchone()[0]
-    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if empty and not found_id:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(
-            f"BEGIN; {schema}; PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
-        )
-        os.chmod(path, 0o600)
-        return
-    if found_id != application_id:
-        raise DataDirectoryError(f"{path.name} is not a file of this engine: name another data_dir")
-    if found_version > version:
-        raise DataDirectoryError(
-            f"{path.name} was written by a newer version (format {found_version}, this one knows {version}): run that "
-            "version, or restore a backup of this one"
-        )
-    if found_version < version:
-        raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in it durable: a new file without this may be gone after a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def wal_frames_discarded(path: Path) -> int:
-    """Frames at the end of the -wal file that belong to no commit: what SQLite is going to throw away.
-
-    Only a frame with a database size in its header ends a commit (SQLite file format, section 4.1).
-    """
-    wal = path.with_name(path.name + "-wal")
-    try:
-        size = wal.stat().st_size
-        with wal.open("rb") as file:
-            header = file.read(32)
-            if len(header) < 32:
-                return 0
-            page_size = int.from_bytes(header[8:12], "big")
-            salts = header[16:24]
-            pending, position = 0, 32
-            while position + 24 + page_size <= size:
-                file.seek(position)
-                frame = file.read(24)
-                if frame[8:16] != salts:
-                    break
-                pending = 0 if int.from_bytes(frame[4:8], "big") else pending + 1
-                position += 24 + page_size
-            return pending
-    except OSError:
-        return 0

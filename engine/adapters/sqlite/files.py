@@ -1,0 +1,141 @@
+"""SQLite files from outside: made, checked, copied, and their directory made durable."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from engine.errors import DataDirectoryError, NoSpace
+
+Connect = Callable[..., sqlite3.Connection]
+
+PRIMARY_CODE = 0xFF
+"""The low byte of an extended SQLite result code names its class."""
+NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
+BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
+
+
+def prepare_file(path: Path, application_id: int, version: int, schema: str, connect: Connect = sqlite3.connect) -> int:
+    """Create or check the file, replay and truncate its WAL, and fsync its directory.
+
+    Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
+    file, NoSpace when there is no room even for this."""
+    discarded = wal_frames_discarded(path)
+    try:
+        connection = connect(str(path), isolation_level=None)
+    except sqlite3.Error as error:
+        raise DataDirectoryError(f"{path.name} cannot be opened: {error}") from error
+    try:
+        _check_or_create(connection, path, application_id, version, schema)
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise DataDirectoryError(_in_use(path))
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        if code in NO_SPACE_CODES:
+            raise NoSpace("disk-full", f"no room on the disk to open {path.name}") from error
+        if code & PRIMARY_CODE in BUSY_CODES:
+            raise DataDirectoryError(_in_use(path)) from error
+        if code & PRIMARY_CODE not in DAMAGE_CODES:
+            raise DataDirectoryError(f"{path.name} cannot be read and written ({error})") from error
+        raise DataDirectoryError(
+            f"{path.name} is damaged ({error}): restore it from a backup, or move it away to start anew without what "
+            "it holds"
+        ) from error
+    finally:
+        connection.close()
+    sync_directory(path.parent)
+    return discarded
+
+
+def _in_use(path: Path) -> str:
+    return f"{path.name} is open in another program: close that one first"
+
+
+def _check_or_create(
+    connection: sqlite3.Connection, path: Path, application_id: int, version: int, schema: str
+) -> None:
+    found_id = connection.execute("PRAGMA application_id").fetchone()[0]
+    found_version = connection.execute("PRAGMA user_version").fetchone()[0]
+    empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if empty and not found_id:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(
+            f"BEGIN; {schema}; PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
+        )
+        os.chmod(path, 0o600)
+        return
+    if found_id != application_id:
+        raise DataDirectoryError(f"{path.name} is not a file of this engine: name another data_dir")
+    if found_version > version:
+        raise DataDirectoryError(
+            f"{path.name} was written by a newer version (format {found_version}, this one knows {version}): run that "
+            "version, or restore a backup of this one"
+        )
+    if found_version < version:
+        raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable: a new file without this may be gone after a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:
+    """A consistent copy of a file that is being written, readable by its owner only, on disk on return.
+
+    On a connection of its own, so that neither a failure of the target nor the time it takes concerns anybody else.
+    Raises NoSpace, and DataDirectoryError for every other failure."""
+    with closing(connect(str(source), isolation_level=None)) as connection:
+        connection.execute("PRAGMA query_only=1")
+        copy_connection(connection, target)
+
+
+def copy_connection(connection: sqlite3.Connection, target: Path) -> None:
+    """All in one step: between two steps any commit would make SQLite begin anew, so under load it would never end."""
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(target)) as copy:
+            connection.backup(copy)
+        sync_directory(target.parent)
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorcode", None) in NO_SPACE_CODES or getattr(error, "errno", 0) == errno.ENOSPC:
+            raise NoSpace("disk-full", f"no room for the copy {target.name}") from error
+        raise DataDirectoryError(f"the copy {target.name} cannot be written: {error}") from error
+
+
+def wal_frames_discarded(path: Path) -> int:
+    """Frames at the end of the -wal file that belong to no commit: what SQLite is going to throw away.
+
+    Only a frame with a database size in its header ends a commit (SQLite file format, section 4.1).
+    """
+    wal = path.with_name(path.name + "-wal")
+    try:
+        size = wal.stat().st_size
+        with wal.open("rb") as file:
+            header = file.read(32)
+            if len(header) < 32:
+                return 0
+            page_size = int.from_bytes(header[8:12], "big")
+            salts = header[16:24]
+            pending, position = 0, 32
+            while position + 24 + page_size <= size:
+                file.seek(position)
+                frame = file.read(24)
+                if frame[8:16] != salts:
+                    break
+                pending = 0 if int.from_bytes(frame[4:8], "big") else pending + 1
+                position += 24 + page_size
+            return pending
+    except OSError:
+        return 0

@@ -1,0 +1,127 @@
+"""The table `held` of `state.db`: waiting profiles and dead letters. Every function takes its connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from engine.core.codec import pack_profile, unpack_profile
+from engine.core.fold import events_of
+from engine.model import Held, HeldKind, LetterState, Profile, Trait
+from engine.ports import LetterFilter
+
+_HELD = "id, kind, at, reason, excerpt, state, profile"
+
+
+def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
+    profile = held.profile
+    if held.kind == HeldKind.WAITING:
+        connection.execute("DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'", (id, profile.key))
+    connection.execute(
+        "INSERT INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            id,
+            str(held.kind),
+            profile.key,
+            held.at,
+            held.reason,
+            held.excerpt,
+            str(held.state),
+            events_of(profile),
+            profile.last,
+            pack_profile(profile),
+        ),
+    )
+
+
+def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[Held]:
+    marks = ", ".join("?" * len(keys))
+    for row in connection.execute(
+        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND key IN ({marks})", (id, *keys)
+    ):
+        yield _held(row)
+
+
+def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: int) -> list[Held]:
+    rows = connection.execute(
+        f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND id > ? ORDER BY id LIMIT ?",
+        (id, after, limit),
+    )
+    return [_held(row) for row in rows]
+
+
+def _held(row: tuple[int, str, float, str, str, str, bytes]) -> Held:
+    id, kind, at, reason, excerpt, state, profile = row
+    return Held(HeldKind(kind), unpack_profile(profile), at, reason, excerpt, LetterState(state), id)
+
+
+def letter_condition(which: LetterFilter) -> tuple[str, list[object]]:
+    """The WHERE clause of a filter, over `held` joined with `consumer`."""
+    parts, values = ["held.kind <> 'waiting'"], list[object]()
+    for clause, value in (
+        ("consumer.name = ?", which.consumer),
+        ("held.kind = ?", None if which.kind is None else str(which.kind)),
+        ("held.reason = ?", which.reason),
+        ("held.key = ?", which.key),
+        ("held.state = ?", None if which.state is None else str(which.state)),
+        ("held.at >= ?", which.since),
+        ("held.at <= ?", which.until),
+    ):
+        if value is not None:
+            parts.append(clause)
+            values.append(value)
+    if which.ids is not None:
+        parts.append("held.id IN (SELECT value FROM json_each(?))")
+        values.append(msgspec.json.encode(list(which.ids)).decode())
+    return " AND ".join(parts), values
+
+
+def letters(connection: sqlite3.Connection, which: LetterFilter, limit: int, after: int) -> list[tuple[str, Held]]:
+    condition, values = letter_condition(which)
+    columns = ", ".join(f"held.{column}" for column in _HELD.split(", "))
+    rows = connection.execute(
+        f"SELECT consumer.name, {columns} FROM held JOIN consumer ON consumer.id = held.consumer "
+        f"WHERE {condition} AND held.id > ? ORDER BY held.id LIMIT ?",
+        (*values, after, limit),
+    )
+    return [(row[0], _held(row[1:])) for row in rows]
+
+
+def count_letters(connection: sqlite3.Connection, which: LetterFilter) -> int:
+    condition, values = letter_condition(which)
+    query = f"SELECT count(*) FROM held JOIN consumer ON consumer.id = held.consumer WHERE {condition}"
+    return int(connection.execute(query, values).fetchone()[0])
+
+
+def purge_letters(connection: sqlite3.Connection, which: LetterFilter, limit: int) -> int:
+    """Empty some letters of their content and keep their rows, so that what was counted stays explained; how many."""
+    condition, values = letter_condition(which)
+    rows = connection.execute(
+        "SELECT held.id, held.profile FROM held JOIN consumer ON consumer.id = held.consumer "
+        f"WHERE {condition} AND held.state <> 'purged' LIMIT ?",
+        (*values, limit),
+    ).fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(
+        "UPDATE held SET state = 'purged', excerpt = '', profile = ? WHERE id = ?",
+        [(pack_profile(_emptied(unpack_profile(packed))), id) for id, packed in rows],
+    )
+    connection.execute("COMMIT")
+    return len(rows)
+
+
+def _emptied(profile: Profile) -> Profile:
+    return msgspec.structs.replace(
+        profile, content=b"{}", traits=int(Trait.ERASED), audiences=None, stamps=None, under=None, passed=None
+    )
+
+
+def delete_letters_before(connection: sqlite3.Connection, before: float, limit: int) -> int:
+    """Delete some letters that were written before the time `before` (epoch seconds); how many."""
+    done = connection.execute(
+        "DELETE FROM held WHERE id IN (SELECT id FROM held WHERE kind <> 'waiting' AND at < ? LIMIT ?)", (before, limit)
+    )
+    return done.rowcount

@@ -1,0 +1,148 @@
+"""Profiles kept in the state file: stragglers, backfill beyond its share, and what a forget has to erase of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from engine.core.fold import events_of
+from engine.dispatcher.books import copy_to_store
+from engine.model import NOTHING, Held, HeldKind, Lane, Outcome, Profile
+
+if TYPE_CHECKING:
+    from engine.dispatcher.consumer import Consumer
+
+STRAGGLER_SPAN_EVENTS = 100_000
+STRAGGLERS = 10_000
+STRAGGLERS_EVERY_SECONDS = 1.0
+"""Profiles that hold back so many events are copied to the state file, if they are no more than this."""
+
+BACKFILL_SHARE = 0.8
+"""Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
+
+
+class Eraser(Protocol):
+    """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
+
+    def want(self, key: bytes, below: int, /) -> None: ...
+
+    def is_erased(self, key: bytes, below: int, /) -> bool: ...
+
+
+class _NothingToErase:
+    def want(self, key: bytes, below: int, /) -> None:
+        """There is no journal to erase from."""
+
+    def is_erased(self, key: bytes, below: int, /) -> bool:
+        return True
+
+
+class Holding:
+    """What one consumer holds on disk, to be delivered later. `eraser` empties the journal of forgotten keys."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self.eraser: Eraser = _NothingToErase()
+        self._stragglers_at = float("-inf")
+        self._started_at = consumer.clock.time()
+
+    async def hold_stragglers(self) -> None:
+        """Copy the few profiles that keep the watermark far back to the state file."""
+        consumer = self._consumer
+        now = consumer.clock.monotonic()
+        if now < self._stragglers_at + STRAGGLERS_EVERY_SECONDS:
+            return
+        if consumer.position - consumer.coalescer.watermark(consumer.position) > STRAGGLER_SPAN_EVENTS:
+            self._stragglers_at = now
+            await self._hold(consumer.coalescer.stragglers(consumer.position - STRAGGLER_SPAN_EVENTS, STRAGGLERS))
+
+    async def _hold(self, profiles: Sequence[Profile]) -> None:
+        """Copy waiting profiles to the state file. A copy replaces the key's earlier one, so what is on disk of the key
+        is folded in first."""
+        consumer = self._consumer
+        if not profiles:
+            return
+        keys = [profile.key for profile in profiles]
+        known = consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+        for profile in profiles:
+            if not consumer.coalescer.may_be_held(profile):
+                continue
+            stored = known.get(profile.key)
+            if stored is not None and stored.held is not None:
+                self._absorb(profile, stored.held)
+            consumer.books.open.hold.append(Held(HeldKind.WAITING, copy_to_store(profile), consumer.clock.time()))
+            consumer.coalescer.holding(profile)
+        consumer.dirty()
+
+    def _absorb(self, profile: Profile, held: Held) -> None:
+        gained = self._consumer.coalescer.absorb(profile, held)
+        if gained:
+            self.joined(profile, held, gained)
+
+    def joined(self, profile: Profile, held: Held, gained: int) -> None:
+        """A profile in memory has taken in what was held on disk of its key."""
+        consumer = self._consumer
+        consumer.books.held_events -= gained
+        consumer.books.held_profiles -= 1
+        profile.certain = profile.certain and self._is_of_this_process(held)
+
+    def over(self) -> int:
+        """How many backfill profiles are too many in memory."""
+        consumer = self._consumer
+        ready = consumer.coalescer.ready_in(Lane.BACKFILL)
+        room = int(consumer.policy.max_profiles * BACKFILL_SHARE)
+        return max(0, min(ready, len(consumer.coalescer) - room))
+
+    async def evict(self, limit: int = 5_000) -> None:
+        """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
+        await self._hold(self._consumer.coalescer.evictable(min(limit, self.over())))
+
+    def made_durable(self, held: Held) -> None:
+        """The settler's word that a WAITING copy is on disk."""
+        consumer = self._consumer
+        key, last = held.profile.key, held.profile.last
+        consumer.coalescer.held(key, last)
+        if held.profile.lane != Lane.BACKFILL or not self.over():
+            return
+        gone = consumer.coalescer.unload(key, last)
+        if gone is not None:
+            consumer.books.held_events += events_of(gone)
+            consumer.books.held_profiles += 1
+            for tracker, _ in gone.receipts or ():
+                tracker.lose()  # type: ignore[attr-defined]
+
+    def load(self, held: Held) -> None:
+        """Take a profile from disk back in, unless its key is here: then hand-over joins the two."""
+        consumer = self._consumer
+        profile = held.profile
+        profile.certain = profile.certain and self._is_of_this_process(held)
+        if profile.last > self._settled_lately(profile.key) and consumer.coalescer.load(profile):
+            consumer.books.held_events -= events_of(profile)
+            consumer.books.held_profiles -= 1
+
+    def _is_of_this_process(self, held: Held | None) -> bool:
+        """A copy made by a predecessor may have been sent since: nothing is certain about it."""
+        return held is not None and held.at >= self._started_at
+
+    def _settled_lately(self, key: bytes) -> int:
+        entry = self._consumer.books.recent.get(key)
+        return NOTHING if entry is None else entry.settled_through
+
+    async def erase_forgotten(self) -> None:
+        """Carry out the forgets that are due: what is stored of their keys goes with the next transaction."""
+        consumer = self._consumer
+        while (marker := consumer.coalescer.next_marker(self.eraser.is_erased)) is not None:
+            # Not overlaid: of what is on disk only that is done with which the open transition drops or forgets.
+            stored = (await consumer.store.keys(consumer.name, [marker.key])).get(marker.key)
+            held = stored.held if stored is not None else None
+            if held is not None and held.profile.last <= max(marker.held_through, consumer.books.dropped(marker.key)):
+                held = None
+            if marker.events:
+                waiting = msgspec.structs.replace(marker, last=marker.through)
+                consumer.books.settle(waiting, Outcome.EXCLUDED, "forgotten", at=consumer.clock.time())
+            consumer.books.forgotten(marker.key, marker.last, held)
+            consumer.coalescer.settle(marker.key)
+            consumer.dirty()
+            consumer.account.wake()

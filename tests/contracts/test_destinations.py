@@ -1,0 +1,68 @@
+"""The fake destination and the RainFocus one keep the promises of the port."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination
+from engine.adapters.sessions import open_session
+from engine.assembly.outward import mapper_of
+from engine.config import AccountConfig, DestinationConfig
+from engine.core.handover import Policy
+from engine.ports import Destination
+from engine.testing.clock import VirtualClock
+from engine.testing.contracts import DestinationContract
+from engine.testing.destination import FakeDestination
+
+
+class TestFakeDestination(DestinationContract):
+    def make(self, directory: Path, /) -> AbstractAsyncContextManager[Destination]:
+        return self._make()
+
+    @asynccontextmanager
+    async def _make(self) -> AsyncIterator[Destination]:
+        yield FakeDestination(profiles_per_request=5)
+
+
+class TestRainFocusDestination(DestinationContract):
+    encoding = "single"
+
+    def make(self, directory: Path, /) -> AbstractAsyncContextManager[Destination]:
+        return self._make()
+
+    @asynccontextmanager
+    async def _make(self) -> AsyncIterator[Destination]:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        config = DestinationConfig(encoding=self.encoding)  # type: ignore[arg-type]
+        async with TestServer(app) as server:
+            url = str(server.make_url("")).rstrip("/")
+            async with open_session(url, connections=4, request_class=MeteredRequest) as session:
+                yield RainFocusDestination(
+                    config,
+                    AccountConfig(base_url=url),
+                    mapper=mapper_of(config),
+                    policy=Policy(exits=config.exits),
+                    session=session,
+                    clock=VirtualClock(),
+                    random=random.Random(7),
+                )
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.json_response({"responseCode": "0", "responseMessage": "Success"})
+
+
+class TestRainFocusDestinationOfLists(TestRainFocusDestination):
+    encoding = "array"
+
+
+class TestRainFocusDestinationThatFails(TestRainFocusDestination):
+    async def _answer(self, request: web.Request) -> web.Response:
+        return web.Response(status=503, text="<html>no</html>")

@@ -1,0 +1,56 @@
+"""The state file keeps the promises of the port, on disk and in memory."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteState
+from engine.errors import NoSpace, StorageFailed
+from engine.ports import State
+from engine.testing.contracts import Limits, StateContract
+from engine.testing.disk import FaultyDisk
+
+
+def limits_of(limits: Limits) -> dict[str, LedgerLimits | LetterLimits]:
+    return {
+        "ledger": LedgerLimits(retention_days=limits.ledger_days, max_keys=limits.ledger_keys),
+        "letters": LetterLimits(retention_days=limits.letter_days),
+    }
+
+
+class KeptInMemory(SqliteState):
+    """Outlives its closing, as the disk outlives a process."""
+
+    opened = False
+
+    async def open(self) -> None:
+        if not self.opened:
+            self.opened = True
+            await super().open()
+
+    async def close(self) -> None:
+        """The memory stays."""
+
+
+class TestStateOnDisk(StateContract):
+    def make(self, directory: Path, limits: Limits, /) -> State:
+        self.disk = FaultyDisk()
+        return SqliteState(directory / "state.db", connect=self.disk.connect, **limits_of(limits))
+
+    def fail_next_settle(self, state: State, error: type[NoSpace] | type[StorageFailed], /) -> None:
+        self.disk.fail("COMMIT", sqlite3.SQLITE_FULL if error is NoSpace else sqlite3.SQLITE_IOERR_FSYNC)
+
+
+class TestStateInMemory(StateContract):
+    survives_a_crash = False
+    storage_can_fail = False
+
+    def make(self, directory: Path, limits: Limits, /) -> State:
+        return KeptInMemory(None, **limits_of(limits))
+
+    def reopen(self, state: State, directory: Path, limits: Limits, /) -> State:
+        return state
+
+    def restored(self, directory: Path, limits: Limits, /) -> State:
+        return SqliteState(directory / "state.db", **limits_of(limits))
