@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from engine.core.fold import fold_held
+from engine.core.fold import EMPTY, fold_held
 from engine.core.handover import exclusion, fold_replays
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
-from engine.ports import KeyState
+from engine.ports import KeyState, LetterFilter
 
 if TYPE_CHECKING:
     from engine.core.breaker import Breaker
@@ -136,8 +136,21 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
+    await _drop_forgotten_letters(consumer, profiles)
     keys = [profile.key for profile in profiles]
     return consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+
+
+async def _drop_forgotten_letters(consumer: Consumer, profiles: list[Profile]) -> None:
+    """Empty the replays whose dead letter is gone: a predecessor carried out a forget after it had accepted them."""
+    parts = [part for profile in profiles for part in profile.under or () if part.letter]
+    if not parts:
+        return
+    which = LetterFilter(consumer=consumer.name, ids=tuple(part.letter for part in parts), state=None)
+    kept = {held.id for _, held in await consumer.store.letters(which, len(parts))}
+    for part in parts:
+        if part.letter not in kept:
+            part.content, part.traits, part.audiences = EMPTY, 0, None
 
 
 def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeyState]) -> Batch:
