@@ -59,6 +59,7 @@ class CommitStage:
         self._empty = asyncio.Event()
         self._empty.set()
         self._no_space: NoSpace | None = None
+        self._refusing = False  # from the first refusal to the next commit: what the log tells
         self.closed: Stopped | None = None
         self.next_offset = 0
 
@@ -148,6 +149,9 @@ class CommitStage:
             for submission in submissions:
                 _fail(submission, Stopped("the engine was stopped in the middle of a commit"))
             raise
+        if self._refusing:
+            self._refusing = False
+            logger.warning("accepting events again")
         self._metrics.journal_fsync_seconds.observe(self._clock.monotonic() - started)
         self._hand_over_all(submissions, first)
 
@@ -166,7 +170,9 @@ class CommitStage:
 
     def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
         self._no_space = error
-        logger.warning("refusing events: %s (%s)", error.detail, error.type)
+        if not self._refusing:
+            self._refusing = True
+            logger.warning("refusing events: %s (%s)", error.detail, error.type)
         refusal = self.refusal()
         assert refusal is not None
         for submission in [*submissions, *self._front]:
@@ -186,7 +192,6 @@ class CommitStage:
                 self._no_space = error
             else:
                 self._no_space = None
-                logger.warning("there is room again: accepting events")
                 return
 
 

@@ -5,6 +5,7 @@ commit ──▶ readers (one a destination) ──▶ arbiters (one an account)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from engine.core.drain_rate import DrainRate
+from engine.core.fill import Fill
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher import Account, Consumer
 from engine.errors import NoSpace, Stopped
@@ -22,6 +24,8 @@ from engine.pipeline.eraser import Eraser
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
 from engine.ports import Clock, Journal, State
+
+logger = logging.getLogger("engine.pipeline")
 
 PRUNE_SECONDS = 600.0
 
@@ -46,6 +50,7 @@ class Pipeline:
     ) -> None:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
+        self._journal, self._fill = journal, Fill()
         self.drain_rate = DrainRate()
         self.commit = CommitStage(
             journal,
@@ -122,6 +127,7 @@ class Pipeline:
             self.receipts.add(Tracker(append.first, len(append.events), self._names))
         for reader in self.readers:
             reader.offer(append)
+        self._watch_journal()
 
     def _expire_oldest(self) -> None:
         """The journal is full and told to expire: the consumer that is furthest behind gives up its oldest backlog."""
@@ -134,6 +140,22 @@ class Pipeline:
     def _after_settling(self) -> None:
         for reader in self.readers:
             reader.wake()
+
+    def _watch_journal(self) -> None:
+        """Say in time who holds up a journal that fills, and how long it will last (DESIGN §4, Limits)."""
+        size = self._journal.size()
+        level = self._fill.passed(size.bytes, size.max_bytes, self._clock.monotonic())
+        furthest = min(self.consumers, key=lambda consumer: consumer.watermark, default=None)
+        if level is None or furthest is None:
+            return
+        left = self._fill.seconds_left(size.bytes, size.max_bytes)
+        logger.warning(
+            "the journal is %d %% full: destination %s is furthest behind, by %d events; %s",
+            round(level * 100),
+            furthest.name,
+            self.commit.next_offset - furthest.watermark,
+            "it does not grow at present" if left == float("inf") else f"full in about {left / 60:.0f} minutes",
+        )
 
     async def _prune(self) -> None:
         while True:

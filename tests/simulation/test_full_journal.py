@@ -55,6 +55,18 @@ def test_a_full_journal_refuses_or_expires_and_the_sums_stay_even(on_full: str) 
     run_virtual(main)
 
 
+def test_a_journal_that_fills_names_the_laggard_in_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with engine_of("refuse", FakeDestination()) as engine:
+            await engine.pause("demo")
+            await fill(engine, 60)
+
+    run_virtual(main)
+    said = [record.getMessage() for record in caplog.records if "furthest behind" in record.getMessage()]
+    assert [line.partition(":")[0] for line in said] == ["the journal is 50 % full", "the journal is 80 % full"]
+    assert all("destination demo is furthest behind" in line for line in said)
+
+
 def test_a_full_journal_accepts_again_by_itself_once_there_is_room() -> None:
     async def main() -> None:
         fake = FakeDestination()
