@@ -110,7 +110,8 @@ class Transition(msgspec.Struct):
     EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
     `drop`: (key, through): the key's WAITING profile is deleted if its `profile.last` <= through.
     `letters`: (id, new state). `forget`: (key, offset): delete the key's ledger entry, held profiles and dead
-    letters, but remember it as settled through `offset` for `accounted`. `counts`: increments.
+    letters, but remember it as settled through `offset` for `accounted`. `accounted`: (key, offset): settled through
+    `offset`, without a trace in the ledger. `counts`: increments.
     `watermark`, `read_to`, `not_addressed`, `clean`, `paused`: new values, None leaves them.
     """
 
@@ -120,6 +121,7 @@ class Transition(msgspec.Struct):
     drop: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     letters: list[tuple[int, LetterState]] = msgspec.field(default_factory=list)
     forget: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
+    accounted: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     watermark: int | None = None
     read_to: int | None = None

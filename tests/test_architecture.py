@@ -82,7 +82,7 @@ LONGER = {
     "config_problems.py": 360,
     "ports.py": 420,  # contracts, mostly text
     "core/coalescer.py": 520,  # one invariant over six indexes; it does not split
-    "dispatcher/account.py": 320,
+    "dispatcher/account.py": 335,
     "dispatcher/attempts.py": 400,
     "dispatcher/consumer.py": 350,
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -79,6 +79,10 @@ class AccountPermit:
         self._account.leaves()
 
     @property
+    def sender(self) -> str:
+        return self._sender.name
+
+    @property
     def granted_at(self) -> float:
         return self._granted_at
 
@@ -113,6 +117,7 @@ class Account:
         self.idle.set()
         self._store_pause = store_pause
         self._senders: list[Sender] = []
+        self._slots: Counter[str] = Counter()  # requests in flight, by destination
         self._turns = WeightedRoundRobin()
         self._wake = asyncio.Event()
         self._again: deque[asyncio.Future[float]] = deque()
@@ -178,6 +183,7 @@ class Account:
     def done(self, permit: AccountPermit) -> None:
         """The attempt is over. A permit that was not used stays good for the next one while it is young."""
         self.in_flight -= 1
+        self._slots[permit.sender] -= 1
         if not permit.used:
             self._spare_at = max(self._spare_at, permit.granted_at)
         if self.in_flight == 0:
@@ -196,7 +202,8 @@ class Account:
         """A fresh permit for a request whose own was too old: ahead of new batches. Returns when it was granted.
 
         Raises PermitVoid when none can be had soon (a pause, no token, the end): whoever asks holds a lease."""
-        if self.draining or self.pause_seconds() > 0:
+        tokenless = self.tokens is not None and not self.tokens.current()
+        if self.draining or tokenless or self.pause_seconds() > 0:
             raise PermitVoid
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._again.append(future)
@@ -229,6 +236,7 @@ class Account:
                 self._spare_at = now
                 continue
             self.in_flight += 1
+            self._slots[sender.name] += 1
             self.idle.clear()
             self._workers.start(tasks, (sender, AccountPermit(self, sender, token, now), leased))
 
@@ -250,10 +258,23 @@ class Account:
             return None
         if not self.breaker.may_send(now):
             return _until(self.breaker.next_probe_at, now)
-        if any(sender.due(now) for sender in self._senders):
+        senders = self._with_slots()
+        if any(sender.due(now) for sender in senders):
             return pause
-        times = [at for sender in self._senders if (at := sender.due_at(now)) is not None]
+        times = [at for sender in senders if (at := sender.due_at(now)) is not None]
         return _until(min(times), now) if times else None
+
+    def _with_slots(self) -> list[Sender]:
+        """Who may have one more request in flight. A destination that has none may always; one that has some leaves a
+        slot for every other one that has none, up to half of the window, so that it does not take them all if it hangs.
+        """
+        if len(self._senders) == 1:
+            return self._senders
+        limit = self.window.limit
+        without = sum(not self._slots[sender.name] for sender in self._senders)
+        if limit - self.in_flight > min(without, limit // 2):
+            return self._senders
+        return [sender for sender in self._senders if not self._slots[sender.name]]
 
     async def _token(self) -> str:
         if self.tokens is None:
@@ -302,7 +323,7 @@ class Account:
             return None
         if not self.breaker.may_send(now):
             return None
-        due = {sender.name: sender for sender in self._senders if sender.due(now)}
+        due = {sender.name: sender for sender in self._with_slots() if sender.due(now)}
         name = self._turns.next(due.keys()) if due else None
         return due[name] if name is not None else None
 

@@ -132,7 +132,15 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
     """A half of a split batch: looked at before, but a forget may have come since, and this is a new request."""
     kept = [profile for profile in profiles if not consumer.coalescer.is_forgotten(profile.key)]
     _give_back_untried(consumer, [profile for profile in profiles if consumer.coalescer.is_forgotten(profile.key)])
-    return Batch(kept, [consumer.destination.encode(profile) for profile in kept]) if kept else None
+    batch = Batch([], [])
+    for profile in kept:
+        record = _encode(consumer, profile)
+        if record is None:
+            consumer.coalescer.settle(profile.key)
+        else:
+            batch.profiles.append(profile)
+            batch.records.append(record)
+    return batch if batch.profiles else None
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
@@ -190,7 +198,7 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
     if not reason and consumer.policy.dry_run:
         reason = "dry_run"
     if reason:
-        books.settle(profile, Outcome.EXCLUDED, reason, at=now)
+        books.settle(profile, Outcome.EXCLUDED, reason, at=now, in_ledger=not consumer.policy.dry_run)
         return None
     if consumer.too_old(profile) and not consumer.letters_full():
         books.bury(profile, HeldKind.EXPIRED, "max_age", "", at=now)

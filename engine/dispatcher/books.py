@@ -72,6 +72,7 @@ class Books:
         confirmed: bool = False,
         digest: bytes = b"",
         attendee_id: str = "",
+        in_ledger: bool = True,
     ) -> None:
         """The events of this profile have their outcome: the newest one this, the others merged into it. Whatever that
         is: what an earlier attempt may have brought there counts as known to be there, so that no replay of something
@@ -83,7 +84,10 @@ class Books:
         if profile.passed:
             self._overtaken(profile)
         through = profile.through if confirmed or not profile.certain else NOTHING
-        self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
+        if in_ledger:
+            self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
+        else:
+            self.open.accounted.append((profile.key, profile.last))
         self._drop(profile)
         self._notify(profile, outcome)
 

@@ -24,7 +24,7 @@ from engine.dispatcher.account import Account, AccountPermit
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
 from engine.metrics import DestinationMetrics
-from engine.model import NOTHING, Append, Event, HeldKind, Kind, Lane, Outcome, Profile
+from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
 
 logger = logging.getLogger("engine.dispatcher")
@@ -246,20 +246,6 @@ class Consumer:
     async def attempt(self, permit: AccountPermit, leased: attempts.Leased) -> None:
         """See `account.Sender`."""
         await attempts.run(self, permit, leased)
-
-    def expire(self, below: int) -> None:
-        """Give up what has waited longest: every waiting profile with an event below this offset. Kept as dead letters
-        of that class while there is room for them."""
-        if self.recovering:
-            return
-        for profile in self.coalescer.stragglers(below, len(self.coalescer)):
-            self.coalescer.take_out(profile)
-            at = self.clock.time()
-            if self.letters_full():
-                self.books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)
-            else:
-                self.books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
-        self.dirty()
 
     def trouble(self) -> str:
         """Why nothing is sent: paused, or a breaker that is not closed; "" while all is well."""

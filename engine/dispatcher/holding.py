@@ -99,6 +99,29 @@ class Holding:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
         await self._hold(self._consumer.coalescer.evictable(min(limit, self.over())))
 
+    async def expire(self, below: int) -> None:
+        """Give up what has waited longest: every waiting profile with an event below this offset, with what is on disk
+        of it. Kept as dead letters of that class while there is room for them."""
+        consumer = self._consumer
+        if consumer.recovering:
+            return
+        coalescer, books, at = consumer.coalescer, consumer.books, consumer.clock.time()
+        oldest = coalescer.stragglers(below, len(coalescer))
+        keys = [profile.key for profile in oldest]
+        known = books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+        for profile in oldest:
+            if not coalescer.may_be_held(profile):
+                continue
+            stored = known.get(profile.key)
+            if stored is not None and stored.held is not None:
+                self._absorb(profile, stored.held)
+            coalescer.take_out(profile)
+            if consumer.letters_full():
+                books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)
+            else:
+                books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
+        consumer.dirty()
+
     def made_durable(self, held: Held) -> None:
         """The settler's word that a WAITING copy is on disk."""
         consumer = self._consumer

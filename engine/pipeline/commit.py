@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import msgspec
@@ -49,7 +49,7 @@ class CommitStage:
         clock: Clock,
         metrics: Metrics,
         drain: DrainRate,
-        make_room: Callable[[], None] | None = None,
+        make_room: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._journal, self._hand_over = journal, hand_over
         self._clock, self._metrics, self._drain, self._make_room = clock, metrics, drain, make_room
@@ -184,7 +184,7 @@ class CommitStage:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""
         while True:
             if self._make_room is not None and self._no_space is not None and self._no_space.type == "journal-full":
-                self._make_room()
+                await self._make_room()
             await anyio.sleep(PROBE_SECONDS)
             try:
                 await self._journal.probe()

@@ -129,13 +129,14 @@ class Pipeline:
             reader.offer(append)
         self._watch_journal()
 
-    def _expire_oldest(self) -> None:
+    async def _expire_oldest(self) -> None:
         """The journal is full and told to expire: the consumer that is furthest behind gives up its oldest backlog."""
         furthest = min(self.consumers, key=lambda consumer: consumer.watermark, default=None)
         if furthest is None:
             return
         span = self.commit.next_offset - furthest.watermark
-        furthest.expire(furthest.watermark + max(1, int(span * EXPIRED_SHARE)))
+        async with self.settler.lock:
+            await furthest.holding.expire(furthest.watermark + max(1, int(span * EXPIRED_SHARE)))
 
     def _after_settling(self) -> None:
         for reader in self.readers:

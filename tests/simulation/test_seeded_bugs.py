@@ -165,7 +165,7 @@ def an_unknown_attempt_is_suppressed_later(monkeypatch: pytest.MonkeyPatch) -> N
     wrap(monkeypatch, attempts, "_record", record)
 
 
-@bug(within=30)
+@bug(within=120)
 def a_replay_is_never_found_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.core.handover.overtaken", lambda part, confirmed_through: False)
 

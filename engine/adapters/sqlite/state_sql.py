@@ -163,7 +163,7 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
 
 def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
     accounted = [(held.profile.key, held.profile.last) for held in transition.hold]
-    row = VerdictRow(transition.verdicts, [*accounted, *transition.forget])
+    row = VerdictRow(transition.verdicts, [*accounted, *transition.accounted, *transition.forget])
     if not row.entries and not row.accounted:
         return 0
     cursor = connection.execute(
