@@ -78,7 +78,8 @@ class Journal(Protocol):
         Raises NoSpace (try again later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
-        """Write a consistent copy to `path`, beside running appends."""
+        """Write a consistent copy to `path`, beside running appends. Raises DataDirectoryError when it cannot be
+        written there, NoSpace when there is no room; the journal itself is not harmed."""
 
     async def close(self) -> None:
         """Finish what runs, checkpoint, close. Idempotent."""
@@ -199,7 +200,7 @@ class State(Protocol):
         """Leave no trace on disk of what was deleted before (forgets). Raises NoSpace (later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
-        """Write a consistent copy to `path`, beside running transactions."""
+        """Write a consistent copy to `path`, beside running transactions. Raises as `Journal.backup` does."""
 
     async def close(self) -> None:
         """Finish what runs, fold, checkpoint, close. Idempotent."""

@@ -114,8 +114,6 @@ def build_storage(
     config: Config, stack: AsyncExitStack, own_journal: Journal | None = None, own_state: State | None = None
 ) -> tuple[Journal, State]:
     """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
-    if config.journal.kind == "kafka":
-        raise ConfigError(["journal.kind: 'kafka' is not available in this version: use \"sqlite\""])
     ledger = LedgerLimits(config.ledger.enabled, config.ledger.retention_days, config.ledger.max_keys)
     letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
     if own_journal is not None or config.journal.kind == "memory":

@@ -57,7 +57,7 @@ class EngineControl:
                 "next": parts.pipeline.commit.next_offset,
                 "discarded_frames": parts.discarded_frames,
             },
-            "settled_per_second": parts.pipeline.drain_rate.per_second,
+            "settled_per_second": parts.pipeline.drain_rate.current(parts.clock.monotonic()),
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }

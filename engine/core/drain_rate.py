@@ -30,6 +30,11 @@ class DrainRate:
         self.per_second += weight * (self._pending / elapsed - self.per_second)
         self._pending, self._at = 0, now
 
+    def current(self, now: float) -> float:
+        """Events per second as of `now`: it fades while nothing is settled."""
+        idle = 0.0 if self._at is None else max(0.0, now - self._at - 1.0)
+        return self.per_second * math.exp(-idle / TIME_CONSTANT_SECONDS)
+
     def retry_after_seconds(self, events_over: int) -> float:
         """When there may be room for what is over the limit now."""
         if self.per_second <= 0:

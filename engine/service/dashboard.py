@@ -7,7 +7,10 @@ from importlib.resources import files
 import msgspec
 from aiohttp import web
 
-POLICY = "default-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'"
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; form-action 'none'; frame-ancestors 'none'; base-uri 'none'; "
+    "object-src 'none'"
+)
 NAMES = ("dashboard.html", "dashboard.js", "dashboard.css")
 
 

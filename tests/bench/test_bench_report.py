@@ -178,15 +178,20 @@ def test_a_machine_has_a_name(tmp_path: Any) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel accounting is read from /proc")
-def test_the_time_of_a_child_counts_for_its_parent() -> None:
-    """Also of one that has ended: half a second of work, done by a grandchild of this process."""
-    work = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
-    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work!r}]); print(flush=True); input()"
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "running"])
+def test_the_time_of_a_child_counts_for_its_parent(ended: bool) -> None:
+    """0.3 s of work, done by a grandchild of this process that has ended, or that is still there."""
+    work = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint(flush=True)"
+    linger = "" if ended else "\ninput()"
+    script = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {work + linger!r}]); print(flush=True); input()"
+    )
     parent = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert parent.stdout is not None
-    parent.stdout.readline()
+    for _ in range(2 if ended else 1):
+        parent.stdout.readline()
     used = cpu_seconds(parent.pid)
-    parent.communicate(b"\n")
+    parent.communicate(b"\n\n")
     assert used >= 0.3
 
 

@@ -50,3 +50,9 @@ def test_events_settled_within_one_moment_are_not_lost() -> None:
     for tick in range(50_000):
         fine.add(1, tick / 1_000)
     assert fine.per_second == pytest.approx(coarse.per_second, rel=0.05)
+
+
+def test_the_rate_that_is_shown_fades_while_nothing_is_settled() -> None:
+    rate = steady(1_000, 100)
+    assert rate.current(100.0) == pytest.approx(1_000, rel=0.02)
+    assert rate.current(200.0) < 1.0

@@ -446,7 +446,7 @@ async def test_the_dashboard_loads_without_a_key_and_may_load_nothing_foreign(se
         answer = await client.get(path)
         assert (answer.status, answer.content_type, answer.charset) == (200, content_type, "utf-8")
         policy = answer.headers["Content-Security-Policy"]
-        assert "default-src 'self'" in policy
+        assert "default-src 'self'; img-src 'self' data:;" in policy
         assert "unsafe" not in policy
         assert answer.headers["X-Frame-Options"] == "DENY"
         assert "http" + "://" not in await answer.text()
@@ -456,6 +456,7 @@ async def test_the_dashboard_has_nothing_inline_and_makes_no_markup_of_data(serv
     client = await serve()
     page = await (await client.get("/")).text()
     script = await (await client.get("/assets/dashboard.js")).text()
+    assert '<link rel="icon" href="data:,">' in page, "or every browser asks for /favicon.ico and logs the 404"
     assert "<script>" not in page
     assert "style=" not in page
     assert " on" + "click=" not in page

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
@@ -24,11 +25,11 @@ from engine.testing.clock import VirtualClock
 from engine.testing.destination import FakeDestination
 
 HOLD_SECONDS = 2.0
-RATE, BURST = 200.0, 10
+RATE, BURST = 100.0, 4
 CONFIG = {
     "journal": {"kind": "memory"},
     "source": [{"mapping": {"version": "version"}}],
-    "account": [{"name": "a", "rate": {"requests_per_second": RATE, "burst": BURST, "max_concurrency": 8}}],
+    "account": [{"name": "a", "rate": {"requests_per_second": RATE, "burst": BURST, "max_concurrency": 16}}],
     "destination": [
         {
             "name": name,
@@ -41,16 +42,44 @@ CONFIG = {
 
 
 class Disk(MemoryJournal):
-    """Remembers everything that was ever made durable, in order."""
+    """Remembers everything that was ever made durable, in order, and what that means for every attendee."""
 
     def __init__(self) -> None:
         super().__init__(commit_seconds=0.002)
         self.history: list[Append] = []
+        self.versions: dict[str, list[int]] = {}  # e-mail -> the versions it went through …
+        self.states: dict[str, list[dict[str, object]]] = {}  # … and its state after each
+        self.committing = False
 
     async def append(self, appends: Sequence[Append], /) -> int:
-        first = await super().append(appends)
+        self.committing = True
+        try:
+            first = await super().append(appends)
+        finally:
+            self.committing = False
         self.history += appends
+        for append in appends:
+            for event in append.events:
+                fields = msgspec.json.decode(event.content)
+                if event.kind == Kind.PROFILE and "email" in fields:
+                    self._remember(fields)
         return first
+
+    def _remember(self, fields: dict[str, object]) -> None:
+        email = str(fields["email"])
+        states = self.states.setdefault(email, [{}])
+        states.append(states[-1] | fields)
+        self.versions.setdefault(email, []).append(int(str(fields.get("version", 0))))
+
+    def state(self, email: str, version: int) -> dict[str, object]:
+        """The fold of its events up to this version."""
+        return self.states[email][bisect_right(self.versions[email], version)]
+
+    def final(self) -> dict[str, dict[str, object]]:
+        return {email: states[-1] for email, states in self.states.items()}
+
+    def holds(self, version: int) -> bool:
+        return any(version in versions for versions in self.versions.values())
 
 
 class StateFile(SqliteState):
@@ -104,13 +133,14 @@ class Wire:
 class AttendeeStore(FakeDestination):
     """An attendee store that fails as real ones do. `version` (a field of most records) must never go back."""
 
-    def __init__(self, random: random.Random, wire: Wire, *, profiles_per_request: int = 1) -> None:
+    def __init__(self, random: random.Random, world: World, *, profiles_per_request: int = 1) -> None:
         super().__init__(profiles_per_request=profiles_per_request)
-        self._random, self._wire = random, wire
+        self._random, self._world, self._wire = random, world, world.wire
         self.faulty = True
         self.rejects = 0.0
         self.rejected: set[str] = set()
         self.regressions: list[tuple[str, int, int]] = []
+        self.torn: list[tuple[str, dict[str, object], dict[str, object]]] = []
         self.seen: Counter[str] = Counter()
 
     async def send(self, batch: Batch, permit: Permit, /) -> Reply:
@@ -187,6 +217,14 @@ class AttendeeStore(FakeDestination):
         if version < known:
             self.regressions.append((fields["email"], known, version))
         self._store(record)
+        self._compare(fields["email"], version)
+
+    def _compare(self, email: str, version: int) -> None:
+        """Whenever a state arrives, everything older has arrived before it or with it."""
+        if version >= 0 and email not in self.rejected | self._world.forgotten:
+            stored, expected = self.stored[email], self._world.disk.state(email, version)
+            if stored != expected:
+                self.torn.append((email, stored.copy(), expected))
 
     def _answer(self, batch: Batch, kind: VerdictKind, reason: str) -> Reply:
         fault = kind in (VerdictKind.RETRY, VerdictKind.UNKNOWN)
@@ -194,23 +232,24 @@ class AttendeeStore(FakeDestination):
 
 
 class World:
-    def __init__(self, seed: int) -> None:
+    """`rejects`: how often a record is rejected; None leaves it to the seed."""
+
+    def __init__(self, seed: int, rejects: float | None = None) -> None:
         self.random = random.Random(seed)
         room = self.random.choice([40, 100, 2_000])
-        self.wire = Wire()
+        self.wire, self.disk, self.state = Wire(), Disk(), StateFile()
         self.stores = {
-            "plain": AttendeeStore(random.Random(seed + 1), self.wire),
-            "listing": AttendeeStore(random.Random(seed + 2), self.wire, profiles_per_request=50),
+            "plain": AttendeeStore(random.Random(seed + 1), self),
+            "listing": AttendeeStore(random.Random(seed + 2), self, profiles_per_request=50),
         }
         self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
         self.forgets = self.random.choice([0.0, 0.05])
         for store in self.stores.values():
-            store.rejects = self.random.choice([0.0, 0.0, 0.1])
+            store.rejects = self.random.choice([0.0, 0.0, 0.1]) if rejects is None else rejects
         self.lanes = self.random.choice([["live"], ["live", "live", "backfill"]])
         self.forgotten: set[str] = set()
-        self.disk, self.state = Disk(), StateFile()
         self.version = 0
-        self.acknowledged = 0
+        self.acknowledged: set[int] = set()
         self.seen: Counter[str] = Counter()
 
     def engine(self) -> Engine:
@@ -240,7 +279,8 @@ class World:
             await anyio.sleep(self.random.expovariate(50.0))
             events = self.events(self.random.randint(1, 30), people)
             try:
-                receipt = await engine.submit(events, lane=self.random.choice(self.lanes))
+                await engine.submit(events, lane=self.random.choice(self.lanes))
+                self.acknowledged.update(int(event["version"]) for event in events if "version" in event)
                 if self.random.random() < 0.05:
                     replay = await engine.dead_letters.replay(LetterFilter())
                     self.seen["replayed"] += int(str(replay["replayed"]))
@@ -251,7 +291,6 @@ class World:
             except EngineError:
                 self.seen["refused"] += 1
                 continue
-            self.acknowledged += receipt.accepted
 
     async def live(self, seconds: float, requests: int, people: int) -> None:
         """One process: works for a while, and is killed."""
@@ -259,9 +298,7 @@ class World:
         await engine.__aenter__()
         async with anyio.create_task_group() as producers:
             producers.start_soon(self.produce, engine, requests, people)
-            await anyio.sleep(seconds)
-            if self.random.random() < 0.5:
-                await self._until_busy()
+            await self._until_the_end(seconds)
             if self.random.random() < 0.25:
                 self.seen["stopped"] += 1
                 await engine.__aexit__()
@@ -270,11 +307,16 @@ class World:
                 self.seen["killed"] += 1
             self._look(engine)
 
-    async def _until_busy(self) -> None:
-        """Most moments are quiet ones; what is cut off has to be under way."""
-        with anyio.move_on_after(3.0):
-            while not any(store.in_flight for store in self.stores.values()):  # noqa: ASYNC110
+    async def _until_the_end(self, seconds: float) -> None:
+        """Most moments are quiet ones. To cut something off, it has to be under way: to the disk, or to a store."""
+        moment = self.random.choice(["any", "any", "store", "disk"])
+        await anyio.sleep(min(seconds, 0.3) if moment == "disk" else seconds)
+        with anyio.move_on_after(0.0 if moment == "any" else 3.0):
+            while not (self.disk.committing if moment == "disk" else self._travelling()):  # noqa: ASYNC110
                 await anyio.sleep(0.001)
+
+    def _travelling(self) -> bool:
+        return any(store.in_flight for store in self.stores.values())
 
     def _look(self, engine: Engine) -> None:
         for one in engine.control.destinations():
@@ -291,13 +333,3 @@ class World:
             while any(one["counts"]["pending"] for one in engine.control.destinations()):  # noqa: ASYNC110
                 await anyio.sleep(1.0)
         return engine
-
-    def fold(self) -> dict[str, dict[str, object]]:
-        """What the oracle expects of every attendee store."""
-        folded: dict[str, dict[str, object]] = {}
-        for append in self.disk.history:
-            for event in append.events:
-                fields = msgspec.json.decode(event.content)
-                if event.kind == Kind.PROFILE and "email" in fields:
-                    folded.setdefault(fields["email"], {}).update(fields)
-        return folded

@@ -8,7 +8,6 @@ next offset.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import shutil
 import sqlite3
@@ -20,6 +19,7 @@ import msgspec
 
 from engine.adapters.sqlite import journal_sql as sql
 from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
+from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
@@ -73,7 +73,7 @@ class SqliteJournal:
         return f"<SqliteJournal {self._path.name} next {self._next}>"
 
     async def open(self) -> JournalTail:
-        discarded = await asyncio.to_thread(
+        discarded = await in_thread(
             prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
         )
         for worker in (self._writer, self._reader, self._checkpointer):
@@ -127,7 +127,7 @@ class SqliteJournal:
         return rewritten
 
     async def backup(self, path: Path, /) -> None:
-        await asyncio.to_thread(copy_file, self._path, path, self._connect)
+        await in_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         for worker in (self._reader, self._writer, self._checkpointer):

@@ -8,7 +8,6 @@ recovery needs it.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +19,7 @@ from engine.adapters.sqlite import held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
@@ -86,9 +86,7 @@ class SqliteState:
 
     async def open(self) -> None:
         if self._path is not None:
-            await asyncio.to_thread(
-                prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
-            )
+            await in_thread(prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect)
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
@@ -283,7 +281,7 @@ class SqliteState:
         if self._path is None:
             await self._reader.run(lambda connection: copy_connection(connection, path))
         else:
-            await asyncio.to_thread(copy_file, self._path, path, self._connect)
+            await in_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect
+from engine.adapters.sqlite.threads import in_thread
 from engine.errors import NoSpace, StorageFailed
 
 T = TypeVar("T")
@@ -69,7 +70,7 @@ class SqliteWorker:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            await asyncio.to_thread(thread.join)
+            await in_thread(thread.join)
 
     def _work(self) -> None:
         connection = None

@@ -1,0 +1,99 @@
+"""The state file's own ways: what is answered while settling and folding go on beside the question."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engine.adapters.sqlite import LedgerLimits, SqliteState
+from engine.testing.contracts.harness import key_of
+from engine.testing.contracts.state_data import consumer_of, consumer_state, settle, verdict, waiting
+
+LEA = key_of("lea")
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[SqliteState]:
+    """One that folds nothing by itself."""
+    state = SqliteState(tmp_path / "state.db")
+    state._writer._idle = lambda connection: False  # type: ignore[union-attr]
+    await state.open()
+    await state.add_consumer(consumer_state())
+    yield state
+    await state.close()
+
+
+async def fold(state: SqliteState) -> None:
+    await state._writer.run(state._fold_all)
+
+
+async def test_a_question_that_is_overtaken_never_mixes_two_outcomes(state: SqliteState) -> None:
+    """The key is settled anew and folded while the question waits for the reader."""
+    await settle(state, verdicts=[verdict("bo", 0)])
+    await fold(state)
+    old, new = verdict("lea", 1, 1, digest=b"old", attendee_id="a1"), verdict("lea", 2, 2, digest=b"new")
+    await settle(state, verdicts=[old])
+    gate = threading.Event()
+    state._reader.post(lambda _: gate.wait(30))  # type: ignore[union-attr]
+    question = asyncio.ensure_future(state.keys("plain", [LEA]))
+    await asyncio.sleep(0)
+    await settle(state, verdicts=[new])
+    await fold(state)
+    gate.set()
+    entry = (await question)[LEA].entry
+    assert entry is not None
+    assert (entry.digest, entry.confirmed_through, entry.attendee_id) == (b"new", 2, "a1")
+
+
+async def test_a_key_that_is_in_the_ledger_and_in_memory_is_answered_as_one(state: SqliteState) -> None:
+    await settle(state, verdicts=[verdict("lea", 1, 1, digest=b"old", attendee_id="a1")])
+    await fold(state)
+    await settle(state, verdicts=[verdict("lea", 2)])
+    entry = (await state.keys("plain", [LEA]))[LEA].entry
+    assert entry is not None
+    assert (entry.settled_through, entry.confirmed_through, entry.digest, entry.attendee_id) == (2, 1, b"", "a1")
+
+
+async def test_closing_folds_what_is_left(tmp_path: Path, state: SqliteState) -> None:
+    await settle(state, verdicts=[verdict("lea", 1)])
+    await state.close()
+    again = SqliteState(tmp_path / "state.db")
+    await again.open()
+    try:
+        assert len(again._unfolded) == 0
+        assert (await again.keys("plain", [LEA]))[LEA].entry == verdict("lea", 1)
+    finally:
+        await again.close()
+
+
+async def test_settling_folds_first_when_memory_holds_too_much(
+    state: SqliteState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.adapters.sqlite.state.UNFOLDED_KEYS", 10)
+    for offset in range(50):
+        await settle(state, verdicts=[verdict(f"p{offset}", offset)])
+        assert len(state._unfolded) <= 12
+
+
+async def test_without_a_ledger_recovery_still_knows_what_was_settled(tmp_path: Path) -> None:
+    state = SqliteState(tmp_path / "state.db", ledger=LedgerLimits(enabled=False))
+    await state.open()
+    try:
+        await state.add_consumer(consumer_state())
+        await settle(state, verdicts=[verdict("lea", 3)], hold=[waiting("bo", 4)])
+        assert set(await state.keys("plain", [LEA, key_of("bo")])) == {key_of("bo")}
+        assert await state.accounted("plain") == {LEA: 3, key_of("bo"): 4}
+    finally:
+        await state.close()
+
+
+async def test_a_consumer_is_never_renamed_onto_another(state: SqliteState) -> None:
+    await state.add_consumer(consumer_state("listing"))
+    with pytest.raises(ValueError, match="listing"):
+        await state.rename_consumer("plain", "listing")
+    assert (await consumer_of(state, "plain")).name == "plain"
+    await settle(state, "plain", counts={"n": 1})
