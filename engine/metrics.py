@@ -65,8 +65,8 @@ class DestinationMetrics:
         self.requests[_request_outcome(reply)] += 1
         self.request_seconds.observe(seconds)
 
-    def delivered_after(self, seconds: float) -> None:
-        self.delivery_seconds.observe(max(0.0, seconds))
+    def delivered_after(self, seconds: float, profiles: int = 1) -> None:
+        self.delivery_seconds.observe(max(0.0, seconds), profiles)
 
     def letters_full(self) -> None:
         self.waits_for_letters += 1

@@ -243,6 +243,31 @@ class Coalescer:
         self._take_out(profile)
         self._leased[profile.key] = profile
 
+    def lease_oldest(self, lane: Lane, most: int, most_bytes: int) -> list[Profile]:
+        """Take the oldest profiles of a lane into a batch: at most `most`, and `most_bytes` of content unless it is one
+        profile alone. Does what `head` and `lease` do one by one, in one go for profiles that never came back."""
+        queue, waiting, leased = self._queues[lane], self._waiting, self._leased
+        fresh, taken, size = queue.fresh, list[Profile](), 0
+        while fresh and not queue.returned and len(taken) < most:
+            profile = fresh[0]
+            if self._may_go(profile, lane):
+                if taken and size + len(profile.content) > most_bytes:
+                    break
+                size += len(profile.content)
+                taken.append(profile)
+                del waiting[profile.key]
+                leased[profile.key] = profile
+            fresh.popleft()
+        queue.ready -= len(taken)
+        self.bytes -= size + len(taken) * PROFILE_OVERHEAD_BYTES
+        while len(taken) < most and (head := self.head(lane)) is not None:
+            size += len(head.content)
+            if taken and size > most_bytes:
+                break
+            self.lease(head)
+            taken.append(head)
+        return taken
+
     def take_out(self, profile: Profile) -> None:
         """A waiting profile gets its outcome without being handed over."""
         assert profile.key not in self._leased, "an outcome of newer events must not come before that of older ones"
@@ -256,9 +281,10 @@ class Coalescer:
     def settle(self, key: bytes) -> Profile:
         """The lease is over for good: its events have an outcome. What waited behind may go now."""
         profile = self._leased.pop(key)
-        self._holding.pop(key, None)
+        if self._holding:
+            self._holding.pop(key, None)
         self.events -= events_of(profile)
-        marker = self._forgetting.pop(key, None)
+        marker = self._forgetting.pop(key, None) if self._forgetting else None
         if marker is not None:
             self._leased[key] = marker
             self._due_markers.append(marker)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.model import NOTHING, Event, Held, Membership, Profile
+from engine.model import NOTHING, Event, Held, Membership, Profile, Trait
 
 Merge = Callable[[bytes, bytes], tuple[bytes, int]]
 """(older content, newer content) -> (content, traits); the newer one's fields win."""
 
 EMPTY = b"{}"
+
+_ERASED = int(Trait.ERASED)  # a plain number: IntFlags are slow to join
 
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -101,13 +103,15 @@ def empty_into(marker: Profile, older: Profile, last_event: int) -> None:
 
 
 def _fold_content(profile: Profile, content: bytes, traits: int, stamps: dict[str, float] | None, merge: Merge) -> None:
+    erased = (profile.traits | traits) & _ERASED  # of any part: the forget that did it is still to be read
     if profile.content == EMPTY:
-        profile.content, profile.traits, profile.stamps = content, traits, stamps
+        profile.content, profile.traits, profile.stamps = content, traits | erased, stamps
         return
     if profile.stamps is not None or stamps is not None:
         content = _winners(profile, content, stamps)
     if content != EMPTY:
         profile.content, profile.traits = merge(profile.content, content)
+    profile.traits |= erased
 
 
 def _winners(profile: Profile, content: bytes, stamps: dict[str, float] | None) -> bytes:
@@ -133,5 +137,7 @@ def events_of(profile: Profile) -> int:
 
 
 def overtaken(part: Profile, confirmed_through: int) -> bool:
-    """A replayed dead letter that a confirmed newer state has passed: it must not be sent any more."""
-    return confirmed_through != NOTHING and confirmed_through > part.through
+    """A replayed dead letter that a confirmed newer state has passed, or a forget (it was emptied):
+    it must not be sent any more."""
+    emptied = part.content == EMPTY and not part.traits & _ERASED
+    return emptied or confirmed_through > part.through

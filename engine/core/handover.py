@@ -25,9 +25,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exclusion(profile: Profile, policy: Policy) -> str:
-    """Why this profile must not be sent, as a stable reason; "" when it may go."""
+    """Why this profile must not be sent, as a stable reason; "" when it may go. Where one event was emptied in the
+    journal, the forget that did it comes later: what was held of the key, or merged in, is from before it as well."""
+    if profile.traits & _ERASED:
+        return "forgotten"
     if not profile.traits & _EMAIL:
-        return "forgotten" if profile.traits & _ERASED else "no_email"
+        return "no_email"
     if policy.refuse_synthetic and SYNTHETIC in profile.content:
         return "synthetic"
     relevant = _relevant(profile.audiences, policy)

@@ -63,9 +63,9 @@ class Tracker:
     def settled(self) -> bool:
         return not self._left
 
-    def count(self, destination: str, outcome: Outcome) -> None:
-        self.counts[destination][outcome] += 1
-        self._less(destination, 1)
+    def count(self, destination: str, outcome: Outcome, events: int = 1) -> None:
+        self.counts[destination][outcome] += events
+        self._less(destination, events)
 
     def skip(self, destination: str, events: int) -> None:
         self._less(destination, events)

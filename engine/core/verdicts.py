@@ -142,6 +142,8 @@ def _undivided(verdict: Verdict, profiles: int) -> Verdict:
 
 def _of_result(status: int, result: object, profiles: int, overrides: Mapping[str, VerdictKind]) -> Verdict:
     envelope = result if isinstance(result, dict) else None
+    if envelope is not None and envelope.get("responseCode") == SUCCESS and 200 <= status < 300:
+        return Verdict(VerdictKind.OK, attendee_id=_attendee_id(envelope))  # what nearly all of them are, sooner
     verdict = _verdict(status, envelope, b"", overrides)
     stored = not 200 <= status < 300 and _code(envelope) == SUCCESS
     return _undivided(verdict, profiles) if stored else verdict

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from engine.core.fold import fold_held
+from engine.core.fold import EMPTY, fold_held
 from engine.core.handover import exclusion, fold_replays
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
-from engine.ports import KeyState
+from engine.ports import KeyState, LetterFilter
 
 if TYPE_CHECKING:
     from engine.core.breaker import Breaker
@@ -136,8 +136,21 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
+    await _drop_forgotten_letters(consumer, profiles)
     keys = [profile.key for profile in profiles]
     return consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+
+
+async def _drop_forgotten_letters(consumer: Consumer, profiles: list[Profile]) -> None:
+    """Empty the replays whose dead letter is gone: a predecessor carried out a forget after it had accepted them."""
+    parts = [part for profile in profiles for part in profile.under or () if part.letter]
+    if not parts:
+        return
+    which = LetterFilter(consumer=consumer.name, ids=tuple(part.letter for part in parts), state=None)
+    kept = {held.id for _, held in await consumer.store.letters(which, len(parts))}
+    for part in parts:
+        if part.letter not in kept:
+            part.content, part.traits, part.audiences = EMPTY, 0, None
 
 
 def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeyState]) -> Batch:
@@ -233,17 +246,22 @@ def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
 async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
     unknown: list[tuple[Profile, Verdict]] = []
     split: list[Profile] = []
-    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+    now = consumer.clock.time()
+    if VerdictKind.OK in {verdict.kind for verdict in reply.verdicts}:
+        _deliver(consumer, batch, reply, now)
+    for profile, verdict in zip(batch.profiles, reply.verdicts, strict=True):
+        if verdict.kind == VerdictKind.OK:
+            continue
         profile.tries += 1
-        profile.first_tried_at = profile.first_tried_at or consumer.clock.time()
-        if verdict.kind not in (VerdictKind.OK, VerdictKind.REJECT):
+        profile.first_tried_at = profile.first_tried_at or now
+        if verdict.kind != VerdictKind.REJECT:
             profile.certain = False  # it may have been stored all the same
         if verdict.kind == VerdictKind.SPLIT:
             split.append(profile)
         elif verdict.kind == VerdictKind.UNKNOWN:
             unknown.append((profile, verdict))
         else:
-            _apply(consumer, profile, record, verdict)
+            _apply(consumer, profile, verdict)
     if split:
         half = (len(split) + 1) // 2
         consumer.halves.extend(part for part in (split[:half], split[half:]) if part)
@@ -252,16 +270,26 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
         await _outlive(consumer, unknown)
 
 
-def _apply(consumer: Consumer, profile: Profile, record: bytes, verdict: Verdict) -> None:
-    now = consumer.clock.time()
-    if verdict.kind == VerdictKind.OK:
-        digest = digest_of(consumer, record) if consumer.policy.suppress else b""
-        consumer.books.settle(
-            profile, Outcome.DELIVERED, at=now, confirmed=True, digest=digest, attendee_id=verdict.attendee_id
-        )
-        consumer.coalescer.settle(profile.key)
-        consumer.metrics.delivered_after(now - profile.oldest_at)
-    elif verdict.kind == VerdictKind.REJECT:
+def _deliver(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
+    """What nearly every attempt ends in, counted once a batch."""
+    books, settle, suppress = consumer.books, consumer.coalescer.settle, consumer.policy.suppress
+    profiles = events = 0
+    ages: dict[float, int] = {}  # accepted at -> profiles: a batch has few different ones
+    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
+        if verdict.kind != VerdictKind.OK:
+            continue
+        digest = digest_of(consumer, record) if suppress else b""
+        events += books.deliver(profile, at=now, digest=digest, attendee_id=verdict.attendee_id)
+        profiles += 1
+        settle(profile.key)
+        ages[profile.oldest_at] = ages.get(profile.oldest_at, 0) + 1
+    books.delivered(profiles, events)
+    for accepted_at, times in ages.items():
+        consumer.metrics.delivered_after(now - accepted_at, times)
+
+
+def _apply(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
+    if verdict.kind == VerdictKind.REJECT:
         _bury(consumer, profile, verdict)
     elif verdict.kind in (VerdictKind.AUTH, VerdictKind.CONFIG):
         _give_back(consumer, profile, None)

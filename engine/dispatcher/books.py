@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -25,13 +25,20 @@ MOST_REASONS = 100
 class Tracker(Protocol):
     """Somebody who asks what became of the events of one append."""
 
-    def count(self, destination: str, outcome: Outcome, /) -> None: ...
+    def count(self, destination: str, outcome: Outcome, events: int, /) -> None: ...
 
     def skip(self, destination: str, events: int, /) -> None:
         """So many of its events do not concern this destination."""
 
     def lose(self) -> None:
         """An event of it can no longer be followed: its content is held on disk."""
+
+
+Notices = dict[tuple[Tracker, Outcome], int]
+"""Who is to be told of how many of its events, once that is durable."""
+
+
+_DELIVERED = str(Outcome.DELIVERED)
 
 
 class Books:
@@ -50,7 +57,7 @@ class Books:
         self._skipped_below = state.not_addressed
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
         self._skipped_above = 0
-        self._notices: list[tuple[Tracker, Outcome]] = []
+        self._notices: Notices = {}
         self.recent: dict[bytes, LedgerEntry] = {}  # verdicts that are not durable yet: the state file cannot know them
 
     # -- outcomes -------------------------------------------------------------------------------------------------
@@ -73,11 +80,30 @@ class Books:
         self._count(f"{outcome}:{reason}" if reason else outcome, 1)
         if events > 1:
             self._count(Outcome.SUPERSEDED, events - 1)
-        self._overtaken(profile)
+        if profile.passed:
+            self._overtaken(profile)
         through = profile.through if confirmed or not profile.certain else NOTHING
         self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
         self._drop(profile)
         self._notify(profile, outcome)
+
+    def deliver(self, profile: Profile, *, at: float, digest: bytes, attendee_id: str) -> int:
+        """As `settle` with DELIVERED and confirmed, but the caller counts (`delivered`). Returns the events it held."""
+        if profile.passed:
+            self._overtaken(profile)
+        entry = LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
+        self._write(entry)
+        if profile.held_through != NOTHING:
+            self._drop(profile)
+        if profile.receipts or profile.under:
+            self._notify(profile, Outcome.DELIVERED)
+        return profile.events + len(profile.under or ())
+
+    def delivered(self, profiles: int, events: int) -> None:
+        """So many profiles with so many events in them were given to `deliver`."""
+        self._count(Outcome.DELIVERED, profiles)
+        if events > profiles:
+            self._count(Outcome.SUPERSEDED, events - profiles)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""
@@ -148,15 +174,13 @@ class Books:
         self.metrics.count(name, events)
 
     def _notify(self, profile: Profile, outcome: Outcome) -> None:
-        receipts = [*(profile.receipts or ())]
-        for part in profile.under or ():
-            receipts += part.receipts or ()
-        if not receipts:
-            return
-        newest = max(offset for _, offset in receipts)
+        receipts: list[tuple[Any, int]] = list(profile.receipts or ())
+        if profile.under:
+            receipts = [*receipts, *(receipt for part in profile.under for receipt in part.receipts or ())]
+        notices = self._notices
         for tracker, offset in receipts:
-            is_newest = offset == newest and offset == profile.last
-            self._notices.append((tracker, outcome if is_newest else Outcome.SUPERSEDED))
+            told = (tracker, outcome if offset == profile.last else Outcome.SUPERSEDED)
+            notices[told] = notices.get(told, 0) + 1
 
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 
@@ -189,10 +213,10 @@ class Books:
     def verdicts_open(self) -> int:
         return len(self.open.verdicts) + len(self.open.hold)
 
-    def take(self) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
+    def take(self) -> tuple[Transition, Notices]:
         """The transition to write now, and who is to be told once it is durable."""
         transition, notices = self.open, self._notices
-        self.open, self._notices = Transition(self.name), []
+        self.open, self._notices = Transition(self.name), {}
         return transition, notices
 
     def durable(self, transition: Transition) -> None:

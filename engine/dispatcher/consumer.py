@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -16,7 +16,7 @@ from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.coalescer import Coalescer
-from engine.core.fold import Merge
+from engine.core.fold import EMPTY, Merge
 from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
@@ -24,13 +24,16 @@ from engine.dispatcher.account import Account, AccountPermit
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
 from engine.metrics import DestinationMetrics
-from engine.model import NOTHING, Append, HeldKind, Kind, Lane, Outcome, Profile
+from engine.model import NOTHING, Append, Event, HeldKind, Kind, Lane, Outcome, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
 
 logger = logging.getLogger("engine.dispatcher")
 
 READ_AHEAD_EVENTS = 100_000
 """`read_to` is raised in steps of this many offsets before they are read (DESIGN §4, Recovery)."""
+
+FORGETS_REMEMBERED = 100_000
+"""How many forgets are remembered after they were carried out, for replays that were on their way meanwhile."""
 
 
 class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +96,7 @@ class Consumer:
         self._still_total = 0.0
         self._read_to_asked = state.read_to
         self._trouble = "paused" if state.paused else ""
+        self._forgets: OrderedDict[bytes, int] = OrderedDict()  # key -> offset of its newest forget that was read
 
     def __repr__(self) -> str:
         return f"<Consumer {self.name} {self.coalescer!r} watermark {self.watermark} position {self.position}>"
@@ -131,11 +135,12 @@ class Consumer:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
+                    event = self._unless_forgotten(event, offset)
                     self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
-                if event.kind == Kind.FORGET and not settled:
-                    self._forget(event.key, offset, at)
+                if event.kind == Kind.FORGET:
+                    self._forget(event.key, offset, at, settled)
 
     def _skip(self, offset: int, tracker: Tracker | None) -> None:
         """A control event, or another destination's replay: its offset counts for nobody here."""
@@ -143,10 +148,23 @@ class Consumer:
         if tracker is not None:
             tracker.skip(self.name, 1)
 
-    def _forget(self, key: bytes, offset: int, at: float) -> None:
-        self.holding.eraser.want(key, offset)
-        self.coalescer.forget(key, offset, at)
-        self.dirty()
+    def _forget(self, key: bytes, offset: int, at: float, settled: bool) -> None:
+        self._forgets[key] = offset
+        self._forgets.move_to_end(key)
+        if len(self._forgets) > FORGETS_REMEMBERED:
+            self._forgets.popitem(last=False)
+        if not settled:
+            self.holding.eraser.want(key, offset)
+            self.coalescer.forget(key, offset, at)
+            self.dirty()
+
+    def _unless_forgotten(self, event: Event, offset: int) -> Event:
+        """A dead letter can be replayed after its key's forget was accepted and before that is carried out: what it
+        holds is from below the forget, which overtakes it."""
+        if event.through > self._forgets.get(event.key, NOTHING):
+            return event
+        self.holding.eraser.want(event.key, offset + 1)
+        return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
 
     def announce(self) -> None:
         """Before anything is read or sent: how far it may be read, and that attempts may be under way from now on."""
@@ -204,9 +222,12 @@ class Consumer:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
         taken: list[Profile] = []
         coalescer, fits = self.coalescer, self.batcher.fits
-        size, only = 0, coalescer.only_ready_lane()
+        only = coalescer.only_ready_lane()
+        if only is not None:
+            return coalescer.lease_oldest(only, min(limit, self.batcher.max_profiles), self.batcher.max_bytes)
+        size = 0
         while len(taken) < limit:
-            lane = self.lanes.next(coalescer.ready_in) if only is None else only
+            lane = self.lanes.next(coalescer.ready_in)
             head = coalescer.head(lane) if lane is not None else None
             if head is None or not fits(len(taken), size, len(head.content)):
                 break

@@ -13,10 +13,10 @@ import anyio
 
 from engine.core.drain_rate import DrainRate
 from engine.core.runs import Runs
-from engine.dispatcher.books import Tracker
+from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace, Stopped
-from engine.model import HeldKind, Outcome
+from engine.model import HeldKind
 from engine.ports import Clock, Journal, State, Transition
 
 logger = logging.getLogger("engine.pipeline")
@@ -132,7 +132,7 @@ class Settler:
             if not one.done():
                 one.set_result(None)
 
-    def _take(self, consumer: Consumer, clean: bool) -> tuple[Transition, list[tuple[Tracker, Outcome]]]:
+    def _take(self, consumer: Consumer, clean: bool) -> tuple[Transition, Notices]:
         watermark = consumer.coalescer.watermark(consumer.position) if not consumer.recovering else consumer.watermark
         if watermark > consumer.watermark:
             consumer.books.advance(watermark)
@@ -181,13 +181,13 @@ class Settler:
             else:
                 return
 
-    def _apply(self, consumer: Consumer, transition: Transition, notices: list[tuple[Tracker, Outcome]]) -> None:
+    def _apply(self, consumer: Consumer, transition: Transition, notices: Notices) -> None:
         consumer.durable(transition)
         for held in transition.hold:
             if held.kind == HeldKind.WAITING:
                 consumer.holding.made_durable(held)
-        for tracker, outcome in notices:
-            tracker.count(consumer.name, outcome)
+        for (tracker, outcome), events in notices.items():
+            tracker.count(consumer.name, outcome, events)
         self.runs.add(consumer.name, transition.counts, self._clock.time())
         self._drain.add(sum(transition.counts.values()), self._clock.monotonic())
 

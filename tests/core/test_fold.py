@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.fold import add_event, events_of, fold_audiences, fold_held, fold_under, overtaken, stamps_of
-from engine.model import NOTHING, Event, Held, HeldKind, Lane, Membership, Profile
+from engine.model import NOTHING, Event, Held, HeldKind, Lane, Membership, Profile, Trait
 
 KEY = bytes(32)
 FIELDS = st.dictionaries(st.sampled_from(["city", "zip", "phone"]), st.integers(0, 99))
@@ -34,7 +34,9 @@ def merge(older: bytes, newer: bytes) -> tuple[bytes, int]:
 def profile_of(event: Event, offset: int) -> Profile:
     """A profile of one event, as the coalescer makes it."""
     stamps = stamps_of(event.content, event.timestamp)
-    return Profile(KEY, event.content, 1, Lane.LIVE, offset, offset, offset, 1, float(offset), event.audiences, stamps)
+    return Profile(
+        KEY, event.content, event.traits, Lane.LIVE, offset, offset, offset, 1, float(offset), event.audiences, stamps
+    )
 
 
 def folded(events: list[Event], first: int = 0) -> Profile:
@@ -180,6 +182,18 @@ def test_a_held_copy_of_what_is_already_merged_in_is_not_folded_again() -> None:
     assert (content(profile), profile.events, profile.held_through) == ({"city": 2, "zip": 1}, 3, 1)
 
 
+def test_that_an_event_was_erased_is_not_lost_in_the_fold() -> None:
+    erased, plain = Event(KEY, b"{}", Trait.ERASED), Event(KEY, b'{"city":1}', Trait.EMAIL)
+    for events in ([erased, plain], [plain, erased], [erased, erased], [plain, plain, erased]):
+        assert folded(events).traits & Trait.ERASED
+    assert not folded([plain, plain]).traits & Trait.ERASED
+
+
+def test_a_replay_that_was_emptied_is_overtaken_by_the_forget_that_did_it() -> None:
+    part = folded([Event(KEY, b"{}", 0)], first=5)
+    assert overtaken(part, NOTHING)
+
+
 def test_replays_kept_apart_count_as_events() -> None:
     profile = folded([Event(KEY, b"{}", 1)])
     profile.under, profile.passed = [folded([Event(KEY, b"{}", 1)])], [folded([Event(KEY, b"{}", 1)])]
@@ -188,5 +202,5 @@ def test_replays_kept_apart_count_as_events() -> None:
 
 @pytest.mark.parametrize(("confirmed", "is_overtaken"), [(NOTHING, False), (4, False), (5, False), (6, True)])
 def test_a_replay_is_overtaken_only_by_something_newer_that_was_confirmed(confirmed: int, is_overtaken: bool) -> None:
-    part = folded([Event(KEY, b"{}", 1)], first=5)
+    part = folded([Event(KEY, b'{"city":1}', 1)], first=5)
     assert overtaken(part, confirmed) is is_overtaken

@@ -481,6 +481,24 @@ async def test_a_forgotten_attendee_is_gone_everywhere() -> None:
 
 
 @on_virtual_time
+async def test_a_dead_letter_that_is_replayed_before_its_forget_is_carried_out_goes_nowhere() -> None:
+    """The forget is accepted, and waits for an attempt under way; the letter is still there, and is replayed."""
+    fake = FakeDestination([Step(reject()), Step(unknown())])
+    disk = Disk()
+    async with disk.engine(demo=fake) as engine:
+        await (await engine.submit([LEA])).settled(timeout=5)
+        await engine.submit([LEA | {"city": "Paris"}])
+        await anyio.sleep(0.5)
+        await engine.forget("lea@example.com")
+        assert await engine.dead_letters.replay(LetterFilter()) == {"matched": 1, "replayed": 1}
+        await anyio.sleep(10.0)
+        assert len(fake.requests) == 2
+        assert engine.control.destinations()[0]["excluded"] == {"forgotten": 1, "overtaken": 1}
+        assert b"lea@" not in b"".join(e.content for a in await disk.journal.read(0, 100) for e in a.events)
+        await assert_even(engine)
+
+
+@on_virtual_time
 async def test_dead_letters_can_be_replayed_and_purged() -> None:
     fake = FakeDestination([Step(reject("response_code_27"))] * 2)
     async with Disk().engine(demo=fake) as engine:
