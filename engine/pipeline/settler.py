@@ -49,7 +49,7 @@ class Settler:
         self._released = 0
         self._asked: list[asyncio.Future[None]] = []
         self._closed: Stopped | None = None
-        self._in_hand: list[tuple[Transition, list[tuple[Tracker, Outcome]]]] = []  # taken, and not written yet
+        self._in_hand: list[tuple[Transition, Notices]] = []  # taken, and not written yet
         self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
