@@ -210,6 +210,7 @@ class EngineControl:
         """No settling meanwhile, and the journal last: whatever the state copy counts as pending is in the journal
         copy, and the journal copy goes further than any offset the state copy knows."""
         await anyio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._parts.pipeline.settler.flush()
         async with self._parts.pipeline.settler.lock:
             await self._parts.state.backup(directory / "state.db")
             await self._parts.journal.backup(directory / "journal.db")

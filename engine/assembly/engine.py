@@ -218,7 +218,7 @@ class Engine:
             await self._stop.wait()
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
-        await pipeline.settler.settle(clean=drained and (self.dispatching or pipeline.was_clean))
+        await pipeline.settler.finish(clean=drained and (self.dispatching or pipeline.was_clean))
 
     # -- events in ------------------------------------------------------------------------------------------------
 

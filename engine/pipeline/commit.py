@@ -179,6 +179,7 @@ class CommitStage:
             _fail(submission, refusal)
         self._front.clear()
         self._front_events = 0
+        self._empty.set()
 
     async def _space(self) -> None:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""

@@ -6,6 +6,7 @@ Rows leave the journal only below a watermark that is durable here; nothing span
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -17,6 +18,8 @@ from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind
 from engine.ports import Clock, Journal, State, Transition
+
+logger = logging.getLogger("engine.pipeline")
 
 SETTLE_SECONDS = 0.050
 SETTLE_VERDICTS = 5_000
@@ -46,6 +49,7 @@ class Settler:
         self._released = 0
         self._asked: list[asyncio.Future[None]] = []
         self._closed: Stopped | None = None
+        self._in_hand: list[tuple[Transition, Notices]] = []  # taken, and not written yet
         self.no_space: NoSpace | None = None
 
     def dirty(self) -> None:
@@ -67,9 +71,12 @@ class Settler:
 
     async def flush(self) -> None:
         """Everything there is to write now is durable on return. For callers that may be cancelled: it is the settler's
-        own task that writes, since what it has taken in hand has to be seen through. Raises Stopped."""
+        own task that writes, since what it has taken in hand has to be seen through. Raises Stopped, and NoSpace (it
+        will be written when there is room)."""
         if self._closed is not None:
             raise self._closed
+        if self.no_space is not None:
+            raise self.no_space
         asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         self._dirty.set()
@@ -80,35 +87,47 @@ class Settler:
         """Nothing is written any more; those who wait hear why."""
         self._closed = reason
         for asked in self._asked:
-            if not asked.done():
-                asked.set_exception(reason)
-                asked.exception()  # read here: whoever asked may have been cancelled meanwhile
+            _fail(asked, reason)
 
-    async def settle(self, *, clean: bool = False) -> None:
+    async def finish(self, *, clean: bool) -> None:
+        """The last write of this process; an end is not put off until there is room."""
+        try:
+            await self.settle(clean=clean, patient=False)
+        except NoSpace:
+            logger.warning("stopped without room to write down what was delivered last: it will be sent again")
+
+    async def settle(self, *, clean: bool = False, patient: bool = True) -> None:
         """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more. For the
-        task that owns the engine; others call `flush`."""
+        task that owns the engine; others call `flush`. Raises NoSpace unless `patient`: then it waits for room."""
         async with self.lock:
+            await self._see_through(patient)
             self._dirty.clear()
             self._full.clear()
             asked = self._asked[:]
             for consumer in self._consumers:
                 await consumer.holding.erase_forgotten()
                 await consumer.holding.hold_stragglers()
-            taken = [self._take(consumer, clean) for consumer in self._consumers]
-            pauses, self._pauses = self._pauses, {}
-            changed = [transition for transition, _ in taken if _says_something(transition)]
-            if changed or pauses:
-                await self._write(changed, pauses)
-            if any(transition.forget for transition in changed):
-                await self._scrub()
-            for consumer, (transition, notices) in zip(self._consumers, taken, strict=True):
-                self._apply(consumer, transition, notices)
-            self._release()
-            self._settled()
+            self._in_hand = [self._take(consumer, clean) for consumer in self._consumers]
+            await self._see_through(patient)
             self._answer(asked)
 
+    async def _see_through(self, patient: bool) -> None:
+        """Write what is in hand. Whoever was cancelled while it waited for room has left it to the next one: a later
+        watermark without these counts would break the sums."""
+        taken = self._in_hand
+        changed = [transition for transition, _ in taken if _says_something(transition)]
+        if changed or self._pauses:
+            await self._write(changed, patient)
+        self._in_hand = []  # no await since it was written: it must not be written twice
+        if any(transition.forget for transition in changed):
+            await self._scrub()
+        for consumer, (transition, notices) in zip(self._consumers, taken, strict=bool(taken)):
+            self._apply(consumer, transition, notices)
+        self._release()
+        self._settled()
+
     def _answer(self, asked: list[asyncio.Future[None]]) -> None:
-        del self._asked[: len(asked)]
+        self._asked = [one for one in self._asked if one not in asked]
         for one in asked:
             if not one.done():
                 one.set_result(None)
@@ -122,18 +141,36 @@ class Settler:
             consumer.books.open.read_to = consumer.position
         return consumer.books.take()
 
-    async def _write(self, transitions: list[Transition], pauses: dict[str, float]) -> None:
+    async def _write(self, transitions: list[Transition], patient: bool) -> None:
         while True:
+            pauses = self._pauses.copy()
             try:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
                     await self._state.settle(transitions, pauses)
             except NoSpace as error:
-                self.no_space = error
+                self._stuck(error)
+                if not patient:
+                    raise
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
-                self.no_space = None
+                self._written(pauses)
                 return
+
+    def _stuck(self, error: NoSpace) -> None:
+        """Nobody who asked is left waiting: room may come in a second or never."""
+        if self.no_space is None:
+            logger.warning("what became of events cannot be written down: %s (%s)", error.detail, error.type)
+        self.no_space = error
+        asked, self._asked = self._asked, []
+        for one in asked:
+            _fail(one, error)
+
+    def _written(self, pauses: dict[str, float]) -> None:
+        self._pauses = {name: until for name, until in self._pauses.items() if pauses.get(name) != until}
+        if self.no_space is not None:
+            logger.warning("there is room again: writing down what became of events")
+        self.no_space = None
 
     async def _scrub(self) -> None:
         while True:
@@ -159,6 +196,12 @@ class Settler:
         if below > self._released:
             self._released = below
             self._journal.release(below)
+
+
+def _fail(asked: asyncio.Future[None], error: Exception) -> None:
+    if not asked.done():
+        asked.set_exception(error)
+        asked.exception()  # read here: whoever asked may have been cancelled meanwhile
 
 
 _EMPTY = Transition("")

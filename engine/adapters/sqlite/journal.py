@@ -67,6 +67,7 @@ class SqliteJournal:
         self._release_below = 0
         self._size = JournalSize(0, max_bytes, 0)
         self._size_at = float("-inf")
+        self._reusable_bytes = 0  # free pages inside the file
         self._written = 0  # bytes since the last checkpoint was asked for
 
     def __repr__(self) -> str:
@@ -181,6 +182,7 @@ class SqliteJournal:
         page_count, free, page_size = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
+        self._reusable_bytes = free * page_size
         self._size = JournalSize(
             (page_count - free) * page_size + self._wal_bytes(),
             self._max_bytes,
@@ -201,7 +203,8 @@ class SqliteJournal:
         size = self._size
         if size.bytes + incoming > self._max_bytes * FULL_AT:
             return NoSpace("journal-full", f"the journal holds {size.bytes} of at most {self._max_bytes} bytes")
-        if size.disk_free_bytes - incoming < self._min_free_bytes:
+        # The file never shrinks: what it has drained is room for new events, though the disk stays as full as it was.
+        if size.disk_free_bytes + self._reusable_bytes - incoming < self._min_free_bytes:
             return NoSpace(
                 "disk-full", f"{size.disk_free_bytes} bytes are free, {self._min_free_bytes} have to stay so"
             )
