@@ -28,7 +28,7 @@ def append() -> Append:
 async def fill(journal: SqliteJournal) -> int:
     """Append until it refuses; the next offset."""
     following = 0
-    with pytest.raises(NoSpace) as refused:
+    with pytest.raises(NoSpace) as refused:  # noqa: PT012
         while True:
             following = await journal.append([append()]) + 1
     assert refused.value.type == "disk-full"

@@ -15,8 +15,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from engine.adapters.sqlite import journal_sql as sql
 from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
 from engine.adapters.sqlite.threads import in_thread
@@ -166,12 +164,17 @@ class SqliteJournal:
         sql.insert(connection, rows)
         self._next = first + sum(row[1] for row in rows)
         self._written += size
-        self._size = msgspec.structs.replace(self._size, bytes=self._size.bytes + size + COMMIT_BYTES)
+        self._estimate(size + COMMIT_BYTES)
         self._measure(connection)
         if self._written > CHECKPOINT_BYTES:
             self._written = 0
             self._checkpointer.post(self._do_checkpoint)
         return first
+
+    def _estimate(self, written: int) -> None:
+        """Until it is measured again; within half a second a fast producer fills a small disk."""
+        size = self._size
+        self._size = JournalSize(size.bytes + written, size.max_bytes, size.disk_free_bytes - written)
 
     def _measure(self, connection: sqlite3.Connection, *, always: bool = False) -> None:
         """Asking SQLite and the disk costs more than a small commit, so not at every one."""
