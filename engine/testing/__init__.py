@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from engine.testing.contracts import DestinationContract, JournalContract, Limits, StateContract
     from engine.testing.destination import FakeDestination, Step, ok, reject, retry, unknown
     from engine.testing.disk import FaultyDisk
+    from engine.testing.lasting import LastingState
 
 __all__ = [
     "DestinationContract",
     "FakeDestination",
     "FaultyDisk",
     "JournalContract",
+    "LastingState",
     "Limits",
     "StateContract",
     "Step",
@@ -36,6 +38,7 @@ _HOMES = {
     "contracts": ("DestinationContract", "JournalContract", "Limits", "StateContract"),
     "destination": ("FakeDestination", "Step", "ok", "reject", "retry", "unknown"),
     "disk": ("FaultyDisk",),
+    "lasting": ("LastingState",),
 }
 
 

@@ -16,7 +16,6 @@ import anyio
 
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import SqliteState
 from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
@@ -33,6 +32,7 @@ from engine.profiles.identity import key_of
 from engine.profiles.mapping import merge_contents
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination
+from engine.testing.lasting import LastingState
 
 HOLD_SECONDS = 2.0
 
@@ -55,22 +55,6 @@ class OpenBucket:
 
     async def take(self) -> None:
         """At once."""
-
-
-class StateFile(SqliteState):
-    """Outlives the process that uses it."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self._is_open = False
-
-    async def open(self) -> None:
-        if not self._is_open:
-            self._is_open = True
-            await super().open()
-
-    async def close(self) -> None:
-        """The disk stays where it is."""
 
 
 class Tokens:
@@ -118,7 +102,7 @@ class Connecting(FakeDestination):
 
 class Stage:
     def __init__(self, *, most_letters: int = 1_000) -> None:
-        self.clock, self.journal, self.state = VirtualClock(), MemoryJournal(), StateFile()
+        self.clock, self.journal, self.state = VirtualClock(), MemoryJournal(), LastingState()
         self.most_letters = most_letters
         self.metrics = Metrics()
         self.accounts: dict[str, Account] = {}

@@ -14,11 +14,11 @@ import pytest
 
 from engine import Config, ConfigError, Engine, Overloaded, ProfileEvent, Stopped, StorageFailed
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import SqliteState
 from engine.errors import DataDirectoryError
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination, Step, ok, reject, unknown
+from engine.testing.lasting import LastingState
 
 LEA = {"email": "lea@example.com", "city": "Lille"}
 
@@ -31,28 +31,12 @@ def on_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]
     return run
 
 
-class StateFile(SqliteState):
-    """Outlives the engine that uses it."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self._is_open = False
-
-    async def open(self) -> None:
-        if not self._is_open:
-            self._is_open = True
-            await super().open()
-
-    async def close(self) -> None:
-        """The disk stays where it is."""
-
-
 class Disk:
     """A journal and a state file in memory that outlive the engines on them."""
 
     def __init__(self, *, max_bytes: int = 1 << 40, commit_seconds: float = 0.001) -> None:
         self.journal = MemoryJournal(max_bytes=max_bytes, commit_seconds=commit_seconds)
-        self.state = StateFile()
+        self.state = LastingState()
 
     def engine(self, **destinations: FakeDestination) -> Engine:
         config = config_of(*(destinations or ["demo"]))

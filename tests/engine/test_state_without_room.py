@@ -10,30 +10,21 @@ import pytest
 
 from engine import Config, Engine
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import SqliteState
 from engine.errors import NoSpace
 from engine.ports import Transition
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination
+from engine.testing.lasting import LastingState
 
 EVENTS = [{"email": f"p{number}@example.com", "city": "Lille"} for number in range(20)]
 
 
-class SmallState(SqliteState):
+class SmallState(LastingState):
     """Outlives the engine that uses it, and has no room while it is `full`."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__()
         self.full = False
-        self._is_open = False
-
-    async def open(self) -> None:
-        if not self._is_open:
-            self._is_open = True
-            await super().open()
-
-    async def close(self) -> None:
-        """The disk stays where it is."""
 
     async def settle(self, transitions: Sequence[Transition], pauses: Mapping[str, float], /) -> None:
         if self.full:

@@ -15,7 +15,6 @@ import anyio
 import msgspec
 
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import SqliteState
 from engine.assembly import Engine
 from engine.config import Config
 from engine.errors import EngineError
@@ -23,6 +22,7 @@ from engine.model import Append, Batch, Kind, Reply, Verdict, VerdictKind
 from engine.ports import LetterFilter, Permit
 from engine.testing.clock import VirtualClock
 from engine.testing.destination import FakeDestination
+from engine.testing.lasting import LastingState
 
 HOLD_SECONDS = 2.0
 RATE, BURST = 100.0, 4
@@ -80,22 +80,6 @@ class Disk(MemoryJournal):
 
     def holds(self, version: int) -> bool:
         return any(version in versions for versions in self.versions.values())
-
-
-class StateFile(SqliteState):
-    """Outlives the engine that uses it."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self._opened = False
-
-    async def open(self) -> None:
-        if not self._opened:
-            self._opened = True
-            await super().open()
-
-    async def close(self) -> None:
-        """The disk stays where it is."""
 
 
 class Wire:
@@ -237,7 +221,7 @@ class World:
     def __init__(self, seed: int, rejects: float | None = None) -> None:
         self.random = random.Random(seed)
         room = self.random.choice([40, 100, 2_000])
-        self.wire, self.disk, self.state = Wire(), Disk(), StateFile()
+        self.wire, self.disk, self.state = Wire(), Disk(), LastingState()
         self.stores = {
             "plain": AttendeeStore(random.Random(seed + 1), self),
             "listing": AttendeeStore(random.Random(seed + 2), self, profiles_per_request=50),

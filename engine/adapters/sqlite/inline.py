@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ class InlineWorker:
 
     def start(self) -> None:
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        weakref.finalize(self, self._connection.close)  # also when whoever uses it is killed in a test
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         await anyio.lowlevel.checkpoint()

@@ -1,0 +1,21 @@
+"""A state that outlives the engines that use it, as a disk would: for tests of crashes and restarts."""
+
+from __future__ import annotations
+
+from engine.adapters.sqlite import SqliteState
+
+
+class LastingState(SqliteState):
+    """In memory. Opening it again finds what was there; closing changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._is_open = False
+
+    async def open(self) -> None:
+        if not self._is_open:
+            self._is_open = True
+            await super().open()
+
+    async def close(self) -> None:
+        """The disk stays where it is."""
