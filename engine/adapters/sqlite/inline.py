@@ -22,7 +22,7 @@ class InlineWorker:
         self._connection: sqlite3.Connection | None = None
 
     def start(self) -> None:
-        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._connection.close)  # also when whoever uses it is killed in a test
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
