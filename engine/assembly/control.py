@@ -121,7 +121,7 @@ class EngineControl:
         }
 
     async def _lookup(self, consumer: Consumer, key: bytes) -> dict[str, object]:
-        stored = consumer.books.overlay([key], await self._parts.state.keys(consumer.name, [key])).get(key)
+        stored = (await consumer.books.look_up(self._parts.state, [key])).get(key)
         entry, held = (stored.entry, stored.held) if stored is not None else (None, None)
         waiting, leased = consumer.coalescer.find(key)
         letters = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name, key=key))

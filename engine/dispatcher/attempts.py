@@ -146,7 +146,7 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
     await _drop_forgotten_letters(consumer, profiles)
     keys = [profile.key for profile in profiles]
-    return consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+    return await consumer.books.look_up(consumer.store, keys)
 
 
 async def _drop_forgotten_letters(consumer: Consumer, profiles: list[Profile]) -> None:

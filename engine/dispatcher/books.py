@@ -7,7 +7,7 @@ durable ones by exactly what `open` and the transition on its way hold.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ from engine.core.audit import outcomes_of
 from engine.core.fold import events_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
-from engine.ports import ConsumerState, KeyState, Transition
+from engine.ports import ConsumerState, KeyState, State, Transition
 
 MOST_REASONS = 100
 """Reasons that are counted apart. Some hold a code that a destination answered, so that nothing else bounds them."""
@@ -234,15 +234,19 @@ class Books:
             if known is not None and known.settled_through == offset:
                 del recent[key]
 
-    def overlay(self, keys: Iterable[bytes], stored: dict[bytes, KeyState]) -> dict[bytes, KeyState]:
-        """What is stored of these keys, brought up to date with the verdicts that are not durable yet."""
-        if not self.recent:
-            return stored
+    async def look_up(self, store: State, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
+        """What is stored of these keys, brought up to date with the verdicts that the state file does not know yet.
+
+        Both those from before the question count and those from after it: one that became durable in between may be
+        missing in the answer, and is not among the open ones any more when the answer comes.
+        """
+        before = {key: entry for key in keys if (entry := self.recent.get(key)) is not None}
+        found = await store.keys(self.name, keys)
         for key in keys:
-            entry = self.recent.get(key)
+            entry = self.recent.get(key) or before.get(key)
             if entry is not None:
-                stored[key] = _newer(entry, stored.get(key) or KeyState())
-        return stored
+                found[key] = _newer(entry, found.get(key) or KeyState())
+        return found
 
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""
@@ -250,6 +254,8 @@ class Books:
 
 
 def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
+    if stored.entry is not None and stored.entry.settled_through > entry.settled_through:
+        entry = stored.entry
     confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)
     held = stored.held if stored.held and stored.held.profile.last > entry.settled_through else None
     return KeyState(msgspec.structs.replace(entry, confirmed_through=confirmed), held)

@@ -65,7 +65,7 @@ class Holding:
         if not profiles:
             return
         keys = [profile.key for profile in profiles]
-        known = consumer.books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+        known = await consumer.books.look_up(consumer.store, keys)
         for profile in profiles:
             if not consumer.coalescer.may_be_held(profile):
                 continue
@@ -108,7 +108,7 @@ class Holding:
         coalescer, books, at = consumer.coalescer, consumer.books, consumer.clock.time()
         oldest = coalescer.stragglers(below, len(coalescer))
         keys = [profile.key for profile in oldest]
-        known = books.overlay(keys, await consumer.store.keys(consumer.name, keys))
+        known = await books.look_up(consumer.store, keys)
         for profile in oldest:
             if not coalescer.may_be_held(profile):
                 continue

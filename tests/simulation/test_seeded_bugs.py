@@ -170,7 +170,7 @@ def a_replay_is_never_found_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.core.handover.overtaken", lambda part, confirmed_through: False)
 
 
-@bug(within=60, rejects=0.3)
+@bug(within=200, rejects=0.3)
 def a_newer_state_that_may_have_arrived_does_not_overtake(monkeypatch: pytest.MonkeyPatch) -> None:
     def settle(original: Callable[..., None], books: Books, profile: Profile, *given: Any, **named: Any) -> None:
         profile.certain = True

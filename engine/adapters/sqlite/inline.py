@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import weakref
 from collections.abc import Callable
@@ -27,6 +28,16 @@ class InlineWorker:
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
         await anyio.lowlevel.checkpoint()
+        return self._do(function)
+
+    def answer(self, function: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+        """Give the function's result, or what it raises, to a future of the running loop."""
+        try:
+            future.set_result(self._do(function))
+        except Exception as error:
+            future.set_exception(error)
+
+    def _do(self, function: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             raise StorageFailed("the state in memory is not open")
         try:

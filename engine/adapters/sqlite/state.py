@@ -19,6 +19,7 @@ from engine.adapters.sqlite import held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
@@ -68,13 +69,12 @@ class SqliteState:
     ) -> None:
         self._path, self._connect = path, connect
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
-        self._writer: SqliteWorker | InlineWorker
-        self._reader: SqliteWorker | InlineWorker
-        if path is None:
-            self._writer = self._reader = InlineWorker(self._background)
-        else:
+        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background)
+        self._reader = self._writer
+        if path is not None:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
             self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
+        self._lookups = Lookups(self._reader, self._keys)
         self._ids: dict[str, int] = {}
         self._unfolded = Unfolded()
         self._has_ledger: set[int] = set()
@@ -206,7 +206,8 @@ class SqliteState:
         found: dict[bytes, KeyState] = {}
         unfolded: int | None = 0
         if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
-            found, unfolded = await self._reader.run(lambda connection: self._keys(connection, id, keys))
+            together, unfolded = await self._lookups.ask(id, keys)
+            found = {key: KeyState(it.entry, it.held) for key in keys if (it := together.get(key)) is not None}
         for key, (entry, row) in recent.items():
             if unfolded is None or row < unfolded:
                 continue  # folded since, so the ledger knows at least as much

@@ -47,14 +47,18 @@ class SqliteWorker:
         """The function's result. It runs to its end even if the caller is cancelled.
 
         Raises NoSpace (nothing was written), StorageFailed (nothing may follow), or what the function raises."""
-        if self.failed is not None:
-            raise self.failed
-        if self._thread is None:
-            raise StorageFailed(f"{Path(self._path).name} is not open")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((function, future, loop))
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.answer(function, future)
         return await future
+
+    def answer(self, function: Callable[[sqlite3.Connection], T], future: asyncio.Future[T]) -> None:
+        """Give the function's result, or what `run` would raise, to a future of the running loop."""
+        if self.failed is not None:
+            future.set_exception(self.failed)
+        elif self._thread is None:
+            future.set_exception(StorageFailed(f"{Path(self._path).name} is not open"))
+        else:
+            self._jobs.put((function, future, future.get_loop()))
 
     def nudge(self) -> None:
         """There is background work."""
