@@ -12,7 +12,6 @@ from engine.adapters.memory_journal import MemoryJournal
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination
 
-
 CAPACITY_EVENTS = 200
 """About what the journal of `engine_of` holds."""
 
