@@ -120,6 +120,8 @@ class Pipeline:
         self.commit.close(reason)
         self.settler.close(reason)
         self.receipts.release()
+        for reader in self.readers:
+            reader.recovered.set()
 
     def _hand_over(self, append: Append) -> None:
         """Called by the commit stage, in offset order, without an await from append to append."""

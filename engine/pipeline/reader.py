@@ -30,7 +30,7 @@ class Reader:
         self._at_once = max(1, min(HELD_AT_ONCE, consumer.policy.max_profiles // 4))
         self._next = 0
         self._wake = asyncio.Event()
-        self.recovered = asyncio.Event()
+        self.recovered = asyncio.Event()  # or it never will be, if the consumer is `recovering` still
 
     def offer(self, append: Append) -> None:
         """A durable append, from the commit stage. Taken from memory if the consumer is at the tail and has room."""
