@@ -7,8 +7,9 @@ suspension, and there the task is cancelled. A scene has to be deterministic, so
 
 from __future__ import annotations
 
+import ast
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = f"{ROOT / 'engine'}/"
 FAKES = f"{ROOT / 'engine' / 'testing'}/"
 
+AWAITS = (ast.Await, ast.AsyncWith, ast.AsyncFor)
+
 Line = tuple[str, int]
 """(file below the root, line)."""
 
@@ -28,6 +31,7 @@ class Moment(StrEnum):
 
     PENDING = "pending"  # what it waits for has not come
     DONE = "done"  # what it waits for has come, and the task has not run since: the result is lost
+    TWICE = "twice"  # as pending, and once more where it waits next
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -57,6 +61,7 @@ class Instrument:
         self.victim: asyncio.Task[Any] | None = None
         self.strayed: Place | None = None  # where the task was instead of where it was to be
         self.tasks: list[asyncio.Task[Any]] = []
+        self.cancelled_at: list[Place] = []
 
     def install(self) -> None:
         asyncio.get_running_loop().set_task_factory(self._make)
@@ -82,10 +87,13 @@ class Instrument:
         target = self.target
         if self.victim is None and target and (target.index, target.number) == (here.index, here.number):
             self.strayed = None if place == target.place else place
-            self._cancel(watched.index, awaited)
+            self._cancel(here, awaited)
+        elif self.moment == Moment.TWICE and len(self.cancelled_at) == 1 and self.tasks[here.index] is self.victim:
+            self._cancel(here, awaited)
 
-    def _cancel(self, index: int, awaited: Any) -> None:
-        victim = self.victim = self.tasks[index]
+    def _cancel(self, here: Suspension, awaited: Any) -> None:
+        victim = self.victim = self.tasks[here.index]
+        self.cancelled_at.append(here.place)
         if self.moment == Moment.DONE and asyncio.isfuture(awaited):
             awaited.add_done_callback(lambda _: victim.cancel())  # before the task's own: it is asked first
         else:
@@ -140,3 +148,38 @@ def lines_of(coroutine: Any) -> tuple[Line, ...]:
                 found.append((file.removeprefix(f"{ROOT}/"), frame.f_lineno))
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     return tuple(found)
+
+
+class Await(msgspec.Struct, frozen=True):
+    """An `await`, `async with` or `async for`: `lines` are those a task can wait at."""
+
+    function: str
+    lines: range
+
+    def __str__(self) -> str:
+        return f"{self.function}:{self.lines.start}"
+
+
+def awaits_of(file: str) -> list[Await]:
+    """All of a file of ours."""
+    tree = ast.parse((ROOT / file).read_text("utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
+    return [
+        Await(function.name, range(node.lineno, _end_of(node) + 1))
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, AWAITS)
+    ]
+
+
+def _end_of(node: ast.Await | ast.AsyncWith | ast.AsyncFor) -> int:
+    """The body of a block is no part of its head."""
+    if isinstance(node, ast.AsyncWith):
+        return node.items[-1].context_expr.end_lineno or node.lineno
+    return (node.value if isinstance(node, ast.Await) else node.iter).end_lineno or node.lineno
+
+
+def not_hit(file: str, places: Iterable[Place]) -> list[Await]:
+    """The awaits of a file at which no task was waiting in any of these places."""
+    lines = {line for place in places for name, line in place.lines if name == file}
+    return [one for one in awaits_of(file) if not lines.intersection(one.lines)]

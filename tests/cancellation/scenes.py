@@ -22,6 +22,7 @@ from engine.assembly.build import Parts
 from engine.errors import EngineError, NoSpace
 from engine.model import Append, Batch, Kind, Profile, Reply, Verdict, VerdictKind
 from engine.ports import LetterFilter, Permit, Transition
+from engine.profiles.identity import key_of_address
 from engine.testing.clock import VirtualClock
 from engine.testing.destination import FakeDestination, Step, ok, reject, retry, unknown
 from engine.testing.lasting import LastingState
@@ -94,7 +95,7 @@ class Store(FakeDestination):
         self.kind, self.open_times, self.connections, self.went_back = "", 0, 0, list[str]()
         self._met: Counter[str] = Counter()
         self.peaceful = False
-        self.slow_connections = 0
+        self.slow_connections, self.connection_seconds = 0, 0.010
 
     async def open(self) -> None:
         await anyio.sleep(STEP_SECONDS)
@@ -102,6 +103,7 @@ class Store(FakeDestination):
 
     async def close(self) -> None:
         self.open_times -= 1
+        await anyio.sleep(STEP_SECONDS)
 
     def encode(self, profile: Profile, /) -> bytes:
         if b"unspeakable" in profile.content:
@@ -112,8 +114,9 @@ class Store(FakeDestination):
         self.connections += 1
         try:
             if self.slow_connections:
+                slowness = min(3, self.slow_connections)
                 self.slow_connections -= 1
-                await anyio.sleep(0.030)
+                await anyio.sleep(self.connection_seconds * slowness)
             return await super().send(batch, permit)
         finally:
             self.connections -= 1
@@ -137,6 +140,7 @@ class Store(FakeDestination):
         if self._met[name] > 1:
             return None
         return {
+            "rejectedforgood": Step(reject("response_code_27")),
             "busy": Step(retry()),
             "lost": Step(unknown(), lands=True),
             "refused": Step(Verdict(VerdictKind.AUTH, "http_401")),
@@ -214,7 +218,11 @@ class Scene:
             "engine": {"drain_timeout_seconds": 12},
             "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 4, "max_concurrency": 6}}],
             "destination": [
-                {"name": name, "batch": {"linger_ms": 5, "max_profiles": 10}, "retry": {"base_ms": 50, "unknown_hold_seconds": HOLD_SECONDS}}
+                {
+                    "name": name,
+                    "batch": {"linger_ms": 5, "max_profiles": 10},
+                    "retry": {"base_ms": 50, "unknown_hold_seconds": HOLD_SECONDS},
+                }
                 for name in self.stores
             ],
         }
@@ -311,14 +319,15 @@ class Scene:
             assert isinstance(error, EngineError), f"it ended by {error!r}"
 
     async def _settled(self, engine: Engine) -> None:
-        task = engine._task
+        task, parts = engine._task, engine._running()
         assert task is not None
+        for consumer in parts.consumers:  # whoever was to resume it may have been cut off
+            consumer.set_paused(False)
         while any(one["counts"]["pending"] for one in engine.control.destinations()):  # type: ignore[index]
             if task.done():
                 return
             await anyio.sleep(0.5)
         await anyio.sleep(1.0)  # the last attempts come to their ends
-        parts = engine._running()
         assert [account.in_flight for account in parts.accounts] == [0], "a permit is left"
         assert [consumer.coalescer.leased for consumer in parts.consumers] == [0, 0], "a lease is left"
 
@@ -358,7 +367,8 @@ class Scene:
             assert store.most_in_flight_of_a_key <= 1
             found = {email: str(fields["city"]) for email, fields in store.stored.items()}
             for email, city in self.disk.cities.items():
-                assert email in self.forgotten or "unspeakable" in email or found.get(email) == city, (name, email)
+                known = email in self.forgotten or email.startswith(("unspeakable", "rejectedforgood"))
+                assert known or found.get(email) == city, (name, email)
 
 
 SCENES: dict[str, Callable[..., Scene]] = {}
@@ -384,7 +394,9 @@ class AWorkingDay(Scene):
         )
         if receipt is not None:
             await self.call("settled", _patient(receipt.settled(timeout=60)))
-        await self.call("pause", engine.pause("plain"))
+        await self.submit(engine, *(f"quick{n}" for n in range(6)))
+        await anyio.sleep(0.03)
+        await self.call("pause", engine.pause("plain"))  # writes down what has just been delivered
         await self.submit(engine, "a", "b", "d", "rejected")
         await self.forget(engine, "d")
         await anyio.sleep(0.3)
@@ -409,6 +421,11 @@ class AWorkingDay(Scene):
         await self.call("letters", engine.dead_letters.letters(LetterFilter(), 10))
         await self.call("audit", engine.control.audit())
         await anyio.sleep(2.0)
+        await self.submit(engine, "rejectedforgood")
+        await anyio.sleep(0.5)
+        await self.call(
+            "purge", engine.dead_letters.purge(LetterFilter(key=key_of_address("rejectedforgood@example.com")))
+        )
 
     def _ends_with(self, stopped: asyncio.Task[Any]) -> None:
         stopped.add_done_callback(lambda it: it.cancelled() or it.exception())
@@ -429,6 +446,7 @@ class NoRoom(Scene):
 
     async def play(self, engine: Engine) -> None:
         await self.submit(engine, "a", "b")
+        await anyio.sleep(0.3)
         await self.call("pause", engine.pause("listing"))
         await self.submit(engine, *(f"p{n}" for n in range(12)))
         self.disk.fail.extend([NoSpace("journal-full", "full"), NoSpace("disk-full", "full")])
@@ -503,12 +521,42 @@ class AtItsRate(Scene):
     }
 
     async def play(self, engine: Engine) -> None:
+        self.start("drained", engine.drained())
         for store in self.stores.values():
             store.slow_connections = 6
         await self.together(*(self.submitting(engine, f"p{n}", f"q{n}") for n in range(8)))
         await anyio.sleep(0.4)
         await self.submit(engine, "busy", "p1", "lost")
         await anyio.sleep(0.2)
+
+
+@scene
+class Bunched(Scene):
+    """Permits that were granted one by one and come to the socket together."""
+
+    settings = {
+        "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 2, "max_concurrency": 8}}],
+    }
+
+    async def play(self, engine: Engine) -> None:
+        store = self.stores["plain"]
+        store.slow_connections, store.connection_seconds = 3, 0.006
+        await self.submit(engine, *(f"p{n}" for n in range(20)))
+
+
+@scene
+class Leaving(Scene):
+    """An end with commits, requests and a forget under way."""
+
+    async def play(self, engine: Engine) -> None:
+        await self.submit(engine, "slow", "lost", "a", "b")
+        await anyio.sleep(0.1)
+        await self.forget(engine, "a")
+        self.last = self.submitting(engine, "c", "d")
+        await asyncio.sleep(0)
+
+    async def _look_at(self, engine: Engine) -> None:
+        """It is on its way out."""
 
 
 @scene
