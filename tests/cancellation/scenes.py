@@ -1,4 +1,4 @@
-"""Scenes in which one task is cancelled: a disk and stores that outlive the engine, callers, and what has to hold after.
+"""Scenes in which one task is cancelled: a disk and stores that outlive the engine, callers, what holds after.
 
 Every scene is one deterministic life of an engine on virtual time. Whoever was cancelled in it, a second engine on the
 same disk delivers all that was acknowledged, and the sums come out even.
@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import msgspec
@@ -201,7 +201,7 @@ class WithTokens(Engine):
 class Scene:
     """One life of an engine with callers around it. Subclasses say what happens in `play`."""
 
-    settings: Mapping[str, Any] = {}
+    settings: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, target: Suspension | None = None, moment: Moment = Moment.PENDING) -> None:
         self.instrument = Instrument(target, moment)
@@ -442,7 +442,7 @@ async def _patient(settled: Awaitable[Any]) -> None:
 class NoRoom(Scene):
     """Journal and state file without room, and an order to expire the oldest."""
 
-    settings = {"journal": {"kind": "memory", "on_full": "expire"}}
+    settings: ClassVar = {"journal": {"kind": "memory", "on_full": "expire"}}
 
     async def play(self, engine: Engine) -> None:
         await self.submit(engine, "a", "b")
@@ -469,7 +469,7 @@ class NoRoom(Scene):
 class Overflow(Scene):
     """More backfill than there is room for, and profiles that hold the watermark back."""
 
-    settings = {"buffer": {"max_profiles": 40}}
+    settings: ClassVar = {"buffer": {"max_profiles": 40}}
 
     async def play(self, engine: Engine) -> None:
         await self.call("pause", engine.pause("plain"))
@@ -490,7 +490,7 @@ class Overflow(Scene):
 class AfterACrash(Scene):
     """The second life: it recovers what a first one left behind."""
 
-    settings = {"buffer": {"max_profiles": 40}}
+    settings: ClassVar = {"buffer": {"max_profiles": 40}}
 
     async def before(self) -> None:
         engine = await self.engine().__aenter__()
@@ -516,7 +516,7 @@ class AfterACrash(Scene):
 class AtItsRate(Scene):
     """Connections that open slowly, so that permits grow old, at a rate that binds; ended in the middle of it."""
 
-    settings = {
+    settings: ClassVar = {
         "account": [{"name": "a", "rate": {"requests_per_second": 20.0, "burst": 2, "max_concurrency": 4}}],
     }
 
@@ -534,7 +534,7 @@ class AtItsRate(Scene):
 class Bunched(Scene):
     """Permits that were granted one by one and come to the socket together."""
 
-    settings = {
+    settings: ClassVar = {
         "account": [{"name": "a", "rate": {"requests_per_second": 200.0, "burst": 2, "max_concurrency": 8}}],
     }
 

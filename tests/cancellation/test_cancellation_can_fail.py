@@ -11,10 +11,10 @@ from injection import Moment, Suspension
 from scenes import SCENES
 from test_cancellation import small_steps
 
-from engine.adapters.sqlite.lookups import Lookups
 from engine.assembly import Engine, control
 from engine.assembly.audit import audit
 from engine.assembly.build import Parts
+from engine.assembly.intake import EngineIntake
 from engine.model import Append
 from engine.pipeline import Pipeline
 from engine.pipeline.commit import CommitStage
@@ -90,7 +90,7 @@ def an_engine_that_loses_a_task_ends_as_if_it_were_told_to(monkeypatch: pytest.M
         drained = False
         async with anyio.create_task_group() as tasks:
             await parts.pipeline.start(tasks)
-            engine._intake = type(engine._intake)(parts.pipeline, parts.journal_id)  # type: ignore[call-arg, arg-type]
+            engine._intake = EngineIntake(parts.pipeline, parts.journal_id)
             assert engine._ready is not None
             engine._ready.set_result(None)
             await engine._stop.wait()
@@ -120,7 +120,7 @@ def who_waits_for_a_commit_that_was_cut_off_hears_nothing(monkeypatch: pytest.Mo
     monkeypatch.setattr(CommitStage, "_commit", commit)
 
 
-@bug("AfterACrash", "caller:enter")
+@bug("Bunched", "caller:enter")
 def a_start_that_is_cut_off_leaves_its_task_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     async def leave(engine: Engine) -> None:
         """As if there were nothing to end."""
