@@ -292,17 +292,22 @@ class Scene:
         async with asyncio.timeout(LONGEST_SECONDS):
             await self.before()
         self.instrument.install()
-        engine = self.engine()
         async with asyncio.timeout(LONGEST_SECONDS):
-            await self.call("enter", engine.__aenter__())
-            await self.play(engine)
-            await self._look_at(engine)
-            await self.call("exit", engine.__aexit__(None, None, None))
-            if target := self.instrument.target:
-                await (engine.drained() if target.number else engine.kill())  # an exit that never began ends nothing
+            await self._host(self.engine())
         self.instrument.remove()
         await self._nothing_left()
         await self._aftermath()
+
+    async def _host(self, engine: Engine) -> None:
+        """As `async with` has it: no body and no exit where nothing was entered."""
+        if await self.call("enter", engine.__aenter__()) is None:
+            return
+        await self.play(engine)
+        await self._look_at(engine)
+        await self.call("exit", engine.__aexit__(None, None, None))
+        target = self.instrument.target
+        never_began = target is not None and target.number == 0
+        await (engine.kill() if never_began else engine.drained())  # an exit that never began ends nothing
 
     async def _look_at(self, engine: Engine) -> None:
         """Cancelling a caller stops nobody else; an engine that lost a task of its own says so."""
