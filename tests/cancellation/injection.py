@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import inspect
 from collections.abc import Coroutine, Generator, Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -103,7 +104,7 @@ class Instrument:
 class _Watched:
     """The coroutine of one task, seen from where the task drives it."""
 
-    def __init__(self, instrument: Instrument, index: int, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, instrument: Instrument, index: int, coroutine: Any) -> None:
         self.coroutine, self.index, self.number = coroutine, index, 0
         self._instrument = instrument
 
@@ -111,7 +112,11 @@ class _Watched:
         return await self
 
     def ended(self, _: object) -> None:
-        self.coroutine.close()  # it was never begun if it was cancelled before
+        if inspect.getcoroutinestate(self.coroutine) == inspect.CORO_CREATED:  # cancelled before its first step
+            handle = self.coroutine.cr_frame.f_locals.get("self")
+            if isinstance(inner := getattr(handle, "coro", None), Coroutine):
+                inner.close()  # anyio's task handles hold what they were to run
+        self.coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self  # type: ignore[return-value]

@@ -244,7 +244,9 @@ class Scene:
     # -- callers --------------------------------------------------------------------------------------------------
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        return asyncio.create_task(coroutine, name=CALLER + name)
+        task = asyncio.create_task(coroutine, name=CALLER + name)
+        task.add_done_callback(lambda it: it.cancelled() or it.exception())  # nobody may wait for it any more
+        return task
 
     async def call(self, name: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """What it returns; None when it was cancelled, or told by an EngineError that it cannot be."""
@@ -389,7 +391,7 @@ class AWorkingDay(Scene):
     """Everything that callers do, and every verdict that a destination gives."""
 
     async def play(self, engine: Engine) -> None:
-        stopped = self.start("stopped", engine.stopped())
+        self.start("stopped", engine.stopped())
         await self.call("recovered", engine.recovered())
         receipt = await self.submit(engine, "a", "b", "busy", "lost", "rejected", "unspeakable")
         await self.together(
@@ -415,7 +417,6 @@ class AWorkingDay(Scene):
         await self.together(slow)
         await anyio.sleep(5.0)
         await self.submit(engine, "slowly", "e")
-        self._ends_with(stopped)
 
     async def _operate(self, engine: Engine) -> None:
         if engine._task is None or engine._task.done():
@@ -431,9 +432,6 @@ class AWorkingDay(Scene):
         await self.call(
             "purge", engine.dead_letters.purge(LetterFilter(key=key_of_address("rejectedforgood@example.com")))
         )
-
-    def _ends_with(self, stopped: asyncio.Task[Any]) -> None:
-        stopped.add_done_callback(lambda it: it.cancelled() or it.exception())
 
 
 async def _patient(settled: Awaitable[Any]) -> None:

@@ -80,10 +80,6 @@ def sampled(found: Found, stride: int) -> Iterator[tuple[str, Moment, Suspension
     yield from (one for number, one in enumerate(every) if number % stride == 0)
 
 
-# a task that is cancelled before its first step never begins the coroutine that anyio wrapped
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
-
 def test_nothing_acknowledged_is_lost_wherever_a_task_is_cancelled_in_a_sample(found: Found) -> None:
     made = [cancel(*one) for one in sampled(found, STRIDE)]
     assert len(made) > 100

@@ -23,8 +23,6 @@ from engine.testing.clock import run_virtual
 
 __all__ = ["small_steps"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
-
 Patch = Callable[[pytest.MonkeyPatch], None]
 BUGS: dict[str, tuple[Patch, str, str]] = {}
 
