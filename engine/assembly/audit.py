@@ -17,7 +17,7 @@ READ_EVENTS = 5_000
 async def audit_running(parts: Parts) -> dict[str, object]:
     """Nothing is settled while the files are compared; what is accepted meanwhile is left out."""
     await parts.pipeline.settler.flush()
-    async with parts.pipeline.settler.lock:
+    async with parts.pipeline.settler.at_rest():
         following = parts.pipeline.commit.next_offset
         sources = {consumer.name: consumer.policy.sources for consumer in parts.consumers}
         return await audit(parts.journal, parts.state, following, sources)

@@ -22,6 +22,7 @@ from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
 from engine.core.pace import Pace
+from engine.core.progress import patience_of_sending
 from engine.core.reconcile import Wanted, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
@@ -86,6 +87,7 @@ async def open_parts(
         clock=clock,
         metrics=metrics,
         expire_when_full=config.journal.on_full == "expire",
+        watchdog_seconds=config.engine.watchdog_seconds,
     )
     builder.settler_dirty = pipeline.settler.dirty
     builder.store_pause = pipeline.settler.pause
@@ -269,6 +271,18 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
         unknown_hold_seconds=config.retry.unknown_hold_seconds,
         max_profiles=max(1, whole.buffer.max_profiles // share),
         max_bytes=max(1, whole.buffer.max_bytes // share),
+        patience_seconds=_patience_seconds(config, account, whole),
+    )
+
+
+def _patience_seconds(config: DestinationConfig, account: AccountConfig, whole: Config) -> float:
+    beside = [one for one in whole.destinations if whole.account_of(one) is account]
+    return patience_of_sending(
+        whole.engine.watchdog_seconds,
+        turns=sum(one.weight for one in beside) / config.weight,
+        attempt_seconds=max(one.retry.timeout_seconds + one.retry.unknown_hold_seconds for one in beside),
+        requests_per_second=account.rate.requests_per_second,
+        max_concurrency=account.rate.max_concurrency,
     )
 
 
