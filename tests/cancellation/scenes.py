@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
 import msgspec
 from injection import Instrument, Moment, Suspension
 
-from engine import Config, Engine
+from engine import Config, Engine, Receipt
 from engine.adapters.memory_journal import MemoryJournal
 from engine.assembly.build import Parts
 from engine.errors import EngineError, NoSpace
@@ -400,7 +400,7 @@ class AWorkingDay(Scene):
             self.submitting(engine, "b", "rejected", "wait"),
         )
         if receipt is not None:
-            await self.call("settled", _patient(receipt.settled(timeout=60)))
+            await self.call("settled", _patient(receipt))
         await self.submit(engine, *(f"quick{n}" for n in range(6)))
         await anyio.sleep(0.03)
         await self.call("pause", engine.pause("plain"))  # writes down what has just been delivered
@@ -434,9 +434,9 @@ class AWorkingDay(Scene):
         )
 
 
-async def _patient(settled: Awaitable[Any]) -> None:
+async def _patient(receipt: Receipt) -> None:
     try:
-        await settled
+        await receipt.settled(timeout=60)
     except TimeoutError:
         return
 
