@@ -69,7 +69,7 @@ class SqliteState:
     ) -> None:
         self._path, self._connect = path, connect
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
-        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background)
+        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
         if path is not None:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)

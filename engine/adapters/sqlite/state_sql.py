@@ -53,6 +53,8 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key
 
 def create(connection: sqlite3.Connection) -> None:
     """In memory what `prepare_file` does to a file: a backup of it is a file like any other."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+        return
     connection.executescript(f"{SCHEMA}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};")
 
 
