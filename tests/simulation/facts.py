@@ -1,7 +1,8 @@
 """What really happened, and what had to come of it. Knows nothing of the engine but the events it made durable.
 
-The judge's rules (DESIGN §3): every acknowledged event is durable; every attendee ends in the fold of its durable events;
-an older state never arrives after a newer one; one request of a key at a time; the rate; the silence that was asked for.
+The judge's rules (DESIGN §3): every acknowledged event is durable; every attendee ends in the fold of its durable
+events; an older state never arrives after a newer one; one request of a key at a time; the rate; the silence that was
+asked for.
 
 Events that were refused by the attendee store, or given up, or forgotten are outside the fold (promise 2): for a field
 that one of them carried last, the attendee may hold that value or an earlier one, but nothing older than the last event
@@ -41,7 +42,12 @@ class Person:
     def index_after(self, version: int) -> int:
         """How many of its events it takes to get to this version."""
         return next(
-            (len(self.events) - back for back, one in enumerate(reversed(self.events)) if one.get("version") == version), 0
+            (
+                len(self.events) - back
+                for back, one in enumerate(reversed(self.events))
+                if one.get("version") == version
+            ),
+            0,
         )
 
     def outside(self, destination: str) -> set[int]:

@@ -208,5 +208,7 @@ CALM: dict[str, Any] = {
 def smaller(knobs: Knobs) -> list[dict[str, Any]]:
     """Changes that make a run simpler: less of everything, then one trouble less."""
     sizes = ("lives", "requests", "events", "producers", "people")
-    less = [{name: size} for name in sizes for size in (1, getattr(knobs, name) // 2) if 0 < size < getattr(knobs, name)]
+    less = [
+        {name: size} for name in sizes for size in (1, getattr(knobs, name) // 2) if 0 < size < getattr(knobs, name)
+    ]
     return less + [{name: calm} for name, calm in CALM.items() if getattr(knobs, name) != calm]

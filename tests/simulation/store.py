@@ -36,6 +36,7 @@ class Answer(msgspec.Struct):
     body: bytes = b""
     headers: dict[str, str] = {}
     breaks: bool = False
+    stored: list[tuple[str, str]] = []  # (event code, e-mail)
 
     async def read(self) -> bytes:
         if self.breaks:
@@ -208,9 +209,8 @@ class OtherSide:
             return await self._cut_off(records, token, lands=None)
         await anyio.sleep(self._way())
         self._tell_silence(answer)
-        if answer.status == 200 and not answer.breaks:
-            for record in records:
-                self.failures.pop((record["event"], record["email"]), None)
+        for one in () if answer.breaks else answer.stored:
+            self.failures.pop(one, None)
         return answer
 
     async def _cut_off(self, records: list[Fields], token: str, *, lands: bool | None) -> Answer:
@@ -293,14 +293,14 @@ class OtherSide:
         if bad and several and not tells:
             self.facts.seen["refused as a whole"] += 1
             return Answer(200, b'{"responseCode":"27","responseMessage":"one of them"}')
-        for record, code in zip(records, results, strict=True):
-            if code == "0":
-                self._land(record)
+        good = [record for record, code in zip(records, results, strict=True) if code == "0"]
+        for record in good:
+            self._land(record)
         self._refuse(bad)
+        stored = [(record["event"], record["email"]) for record in good]
         envelopes = [{"responseCode": code, "responseMessage": "", "attendeeId": "a1"} for code in results]
-        if several and tells:
-            return Answer(200, msgspec.json.encode({"responseCode": "27" if bad else "0", "results": envelopes}))
-        return Answer(200, msgspec.json.encode(envelopes[0]))
+        whole = {"responseCode": "27" if bad else "0", "results": envelopes} if several and tells else envelopes[0]
+        return Answer(200, msgspec.json.encode(whole), stored=stored)
 
     def _judged(self, record: Fields) -> str:
         if not self.faulty or not self.knobs.poison:

@@ -29,7 +29,7 @@ from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, VirtualLoop
 
 FIELDS = ("city", "zip", "phone", "jobtitle")
-SETTLED_SOON_SECONDS = 1.0
+SETTLED_SOON_SECONDS = 0.3
 """Within this time, beyond twice what a settling transaction takes, a process has written down what it was told."""
 END_SECONDS = 7_200.0
 """Without faults everything has its outcome within this time."""
@@ -77,7 +77,8 @@ class Life:
 
     def __init__(self, engine: Engine, journal: DiskJournal, state: DiskState) -> None:
         self.engine, self.journal, self.state = engine, journal, state
-        self.most = {name: 0 for name in ("plain", "listing")}  # profiles in memory, when last looked at
+        # Profiles in memory when last looked at. Recovery may take in more than the share; it only drains then.
+        self.most = dict.fromkeys(("plain", "listing"), 10**9)
 
 
 class World:
@@ -168,10 +169,11 @@ class World:
         loop.after_turns(turns, reach)
         with anyio.move_on_after(30.0):
             await reached.wait()
+        loop.after_turns(-1, reach)
 
     async def _failed_within(self, life: Life, seconds: float) -> None:
-        with anyio.move_on_after(seconds), suppress(Exception):
-            await life.engine.stopped()
+        with anyio.move_on_after(seconds):
+            await life.engine.drained()
             self.facts.seen["failed"] += 1
 
     def _is_under_way(self, what: str) -> bool:
@@ -268,7 +270,7 @@ class World:
             many = len(one.coalescer)
             if many > max(one.policy.max_profiles, life.most[one.name]) and not one.recovering:
                 self.facts.broken("bounded", f"{one.name}: {many} profiles in memory")
-            life.most[one.name] = 10**9 if one.recovering else many
+            life.most[one.name] = life.most[one.name] if one.recovering else many
             self.facts.seen["held"] += one.books.held_profiles
             self.facts.seen["suppressed"] += one.books.counts.get("suppressed", 0)
             self.facts.seen["breaker open"] += one.breaker.state == "open"
@@ -343,7 +345,7 @@ def _arranged(world: World) -> Iterator[None]:
     """The engine's sessions lead to the world's other side, and small numbers make big things happen."""
     logging.getLogger("engine").setLevel(logging.CRITICAL)
     steps = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
-    sessions = mock.patch.object(outward, "open_session", lambda *_, **__: Session(world.other_side))
+    sessions = mock.patch.object(outward, "open_session", return_value=Session(world.other_side))
     for patch in [*steps, sessions]:
         patch.start()
     try:
