@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.errors import DataDirectoryError, NoSpace
 
 Connect = Callable[..., sqlite3.Connection]
+SyncDirectory = Callable[[Path], None]
 
 PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code names its class."""
@@ -20,7 +21,23 @@ BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
 
 
-def prepare_file(path: Path, application_id: int, version: int, schema: str, connect: Connect = sqlite3.connect) -> int:
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable: a new file without this may be gone after a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prepare_file(
+    path: Path,
+    application_id: int,
+    version: int,
+    schema: str,
+    connect: Connect = sqlite3.connect,
+    sync_directory: SyncDirectory = sync_directory,
+) -> int:
     """Create or check the file, replay and truncate its WAL, and fsync its directory.
 
     Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
@@ -82,15 +99,6 @@ def _check_or_create(
         raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in it durable: a new file without this may be gone after a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:
     """A consistent copy of a file that is being written, readable by its owner only, on disk on return.
 
@@ -139,3 +147,10 @@ def wal_frames_discarded(path: Path) -> int:
             return pending
     except OSError:
         return 0
+
+
+def truncate_wal(connection: sqlite3.Connection) -> None:
+    """Copy all of it into the file and leave no trace of it. Raises NoSpace when it is being read: try again later."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise NoSpace("busy", "the WAL could not be truncated: it is being read")

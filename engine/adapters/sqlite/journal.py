@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.adapters.sqlite import journal_sql as sql
-from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
+from engine.adapters.sqlite.files import Connect, SyncDirectory, copy_file, prepare_file, sync_directory, truncate_wal
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
@@ -49,13 +49,20 @@ PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class SqliteJournal:
-    """See `ports.Journal`. `connect` stands for sqlite3.connect, so that a test can make a disk fail."""
+    """See `ports.Journal`. `connect` stands for sqlite3.connect and `sync_directory` for `files.sync_directory`, so
+    that a test can bring its own disk."""
 
     def __init__(
-        self, path: Path, *, max_bytes: int, min_free_bytes: int = 0, connect: Connect = sqlite3.connect
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        min_free_bytes: int = 0,
+        connect: Connect = sqlite3.connect,
+        sync_directory: SyncDirectory = sync_directory,
     ) -> None:
         self._path, self._max_bytes, self._min_free_bytes = path, max_bytes, min_free_bytes
-        self._connect = connect
+        self._connect, self._sync_directory = connect, sync_directory
         self._writer = SqliteWorker(str(path), pragmas=WRITER_PRAGMAS, idle=self._reclaim, connect=connect)
         self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
         self._checkpointer = SqliteWorker(str(path), pragmas=CHECKPOINT_PRAGMAS, connect=connect)
@@ -73,7 +80,7 @@ class SqliteJournal:
 
     async def open(self) -> JournalTail:
         discarded = await in_thread(
-            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
+            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect, self._sync_directory
         )
         for worker in (self._writer, self._reader, self._checkpointer):
             worker.start()
@@ -122,7 +129,7 @@ class SqliteJournal:
             if rows:
                 await self._writer.run(lambda connection, rows=rows: sql.rewrite(connection, rows))  # type: ignore[misc]
             rewritten += len(rows)
-        await self._checkpointer.run(_truncate)
+        await self._checkpointer.run(truncate_wal)
         return rewritten
 
     async def backup(self, path: Path, /) -> None:
@@ -232,9 +239,3 @@ class SqliteJournal:
 
     def _wal_bytes(self) -> int:
         return self._wal.stat().st_size if self._wal.exists() else 0
-
-
-def _truncate(connection: sqlite3.Connection) -> None:
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise NoSpace("busy", "the WAL could not be truncated: it is being read")
