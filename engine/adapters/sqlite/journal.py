@@ -16,7 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.adapters.sqlite import journal_sql as sql
-from engine.adapters.sqlite.files import Connect, SyncDirectory, copy_file, prepare_file, sync_directory, truncate_wal
+from engine.adapters.sqlite.files import (
+    WAY_OUT,
+    Connect,
+    SyncDirectory,
+    copy_file,
+    prepare_file,
+    sync_directory,
+    truncate_wal,
+)
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
@@ -68,7 +76,7 @@ class SqliteJournal:
         self._checkpointer = SqliteWorker(str(path), pragmas=CHECKPOINT_PRAGMAS, connect=connect)
         self._wal = path.with_name(path.name + "-wal")
         self._next = 0
-        self._reclaimed = 0
+        self._first = 0  # when it was opened
         self._release_below = 0
         self._size = JournalSize(0, max_bytes, 0)
         self._size_at = float("-inf")
@@ -87,9 +95,7 @@ class SqliteJournal:
         try:
             tail = await self._writer.run(self._check_tail)
         except StorageFailed as error:
-            raise DataDirectoryError(
-                f"{self._path.name} is damaged ({error.__cause__ or error}): restore it from a backup"
-            ) from error
+            raise DataDirectoryError(f"{self._path.name} is damaged ({error.__cause__ or error}). {WAY_OUT}") from error
         return JournalTail(tail.id, tail.first, tail.next, discarded)
 
     async def append(self, appends: Sequence[Append], /) -> int:
@@ -97,7 +103,8 @@ class SqliteJournal:
         return await self._writer.run(lambda connection: self._commit(connection, appends))
 
     async def read(self, start: int, events: int, /) -> list[Append]:
-        return await self._reader.run(lambda connection: sql.read(connection, start, events))
+        following = self._next
+        return await self._reader.run(lambda connection: self._read(connection, start, events, following))
 
     def release(self, below: int, /) -> None:
         if below > self._release_below:
@@ -144,6 +151,17 @@ class SqliteJournal:
         if self._checkpointer.failed is not None:
             raise self._checkpointer.failed
 
+    def _read(self, connection: sqlite3.Connection, start: int, events: int, following: int) -> list[Append]:
+        """In the reader's thread. Offsets from `start` up to `following` that were not released have to be there."""
+        found = sql.read(connection, start, events)
+        begin = found[0].first if found else following
+        end = found[-1].first + len(found[-1].events) if found else following
+        if begin > max(start, self._first, self._release_below):
+            raise sql.missing(start, begin)
+        if end < following and sum(len(append.events) for append in found) < events:
+            raise sql.missing(end, following)
+        return found
+
     # -- in the writer's thread -----------------------------------------------------------------------------------
 
     def _check_tail(self, connection: sqlite3.Connection) -> JournalTail:
@@ -159,9 +177,9 @@ class SqliteJournal:
             following = append.first
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
         id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
-        self._reclaimed = self._next if first is None else first
+        self._first = self._next if first is None else first
         self._measure(connection, always=True)
-        return JournalTail(id, self._reclaimed, self._next)
+        return JournalTail(id, self._first, self._next)
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
         first = self._next

@@ -92,9 +92,7 @@ class SqliteState:
         try:
             await self._writer.run(self._load)
         except (StorageFailed, msgspec.MsgspecError) as error:
-            raise DataDirectoryError(
-                f"state.db is damaged ({error.__cause__ or error}): restore it and journal.db from one backup"
-            ) from error
+            raise DataDirectoryError(f"state.db is damaged ({error.__cause__ or error}). {files.WAY_OUT}") from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
