@@ -20,7 +20,7 @@ import msgspec
 
 HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 MAGIC = (0x377F0682, 0x377F0683)  # the lowest bit says: checksums of big-endian words
-OTHER_LOG_BITS = 8  # salts are random: those of another log differ in more bits than damage turns
+DAMAGED_BITS = 1  # salts are random: those of another log never differ in so few
 _WORD = 0xFFFFFFFF
 
 
@@ -67,7 +67,7 @@ class Wal:
         step = FRAME_HEADER_BYTES + self.page_size
         for position in range(HEADER_BYTES, len(self.content) - step + 1, step):
             page, pages = struct.unpack_from(">II", self.content, position)
-            yield Frame(page, pages > 0, position, self._salts_differ(position) < OTHER_LOG_BITS)
+            yield Frame(page, pages > 0, position, self._salts_differ(position) <= DAMAGED_BITS)
 
     def page(self, frame: Frame) -> bytes:
         start = frame.position + FRAME_HEADER_BYTES
@@ -118,7 +118,7 @@ def examine(path: Path) -> WalTail:
 
 def _acknowledged(wal: Wal, behind: list[Frame]) -> bool:
     """Does a commit end among these, with a whole frame of a later one behind it?"""
-    ends = [index for index, frame in enumerate(behind) if frame.ends_commit]
+    ends = [index for index, frame in enumerate(behind) if frame.ends_commit and frame.belongs]
     return bool(ends) and any(
         wal.follows(behind[index], behind[index - 1]) for index in range(ends[0] + 1, len(behind))
     )
