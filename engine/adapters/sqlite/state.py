@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite import files, held_sql
 from engine.adapters.sqlite import state_sql as sql
-from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits
 from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
@@ -44,17 +44,6 @@ DAY_SECONDS = 86_400.0
 PRUNE_SLICE = 500
 
 
-class LedgerLimits(msgspec.Struct, frozen=True):
-    enabled: bool = True
-    retention_days: int = 90
-    max_keys: int = 5_000_000
-
-
-class LetterLimits(msgspec.Struct, frozen=True):
-    retention_days: int = 90
-    max_count: int = 1_000_000
-
-
 class SqliteState:
     """See `ports.State`. `path` None keeps everything in memory, beside a journal that does so too."""
 
@@ -64,9 +53,10 @@ class SqliteState:
         *,
         ledger: LedgerLimits | None = None,
         letters: LetterLimits | None = None,
-        connect: Connect = sqlite3.connect,
+        connect: files.Connect = sqlite3.connect,
+        sync_directory: files.SyncDirectory = files.sync_directory,
     ) -> None:
-        self._path, self._connect = path, connect
+        self._path, self._connect, self._sync_directory = path, connect, sync_directory
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
         self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
@@ -86,7 +76,15 @@ class SqliteState:
 
     async def open(self) -> None:
         if self._path is not None:
-            await in_thread(prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect)
+            await in_thread(
+                files.prepare_file,
+                self._path,
+                sql.APPLICATION_ID,
+                sql.VERSION,
+                sql.SCHEMA,
+                self._connect,
+                self._sync_directory,
+            )
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
@@ -94,9 +92,7 @@ class SqliteState:
         try:
             await self._writer.run(self._load)
         except (StorageFailed, msgspec.MsgspecError) as error:
-            raise DataDirectoryError(
-                f"state.db is damaged ({error.__cause__ or error}): restore it and journal.db from one backup"
-            ) from error
+            raise DataDirectoryError(f"state.db is damaged ({error.__cause__ or error}). {files.WAY_OUT}") from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
@@ -201,7 +197,7 @@ class SqliteState:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.OperationalError as error:
                 # What was committed before is durable: no room to copy it must not make anybody settle it again.
-                if error.sqlite_errorcode not in NO_SPACE_CODES:
+                if error.sqlite_errorcode not in files.NO_SPACE_CODES:
                     raise
 
     # -- questions ------------------------------------------------------------------------------------------------
@@ -289,13 +285,13 @@ class SqliteState:
     async def scrub(self) -> None:
         """Leave no trace of deleted content: deleted rows are overwritten already, the WAL is truncated now."""
         if self._path is not None:
-            await self._writer.run(_truncate)
+            await self._writer.run(files.truncate_wal)
 
     async def backup(self, path: Path, /) -> None:
         if self._path is None:
-            await self._reader.run(lambda connection: copy_connection(connection, path))
+            await self._reader.run(lambda connection: files.copy_connection(connection, path))
         else:
-            await in_thread(copy_file, self._path, path, self._connect)
+            await in_thread(files.copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         try:
@@ -304,9 +300,3 @@ class SqliteState:
         finally:
             for worker in {self._reader, self._writer}:
                 await worker.close()
-
-
-def _truncate(connection: sqlite3.Connection) -> None:
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise NoSpace("busy", "the WAL of the state file could not be truncated: it is being read")

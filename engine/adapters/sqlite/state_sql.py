@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from engine.adapters.sqlite import held_sql
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
-from engine.model import LedgerEntry
+from engine.model import NOTHING, LedgerEntry
 from engine.ports import ConsumerState, Transition
 
 APPLICATION_ID = 0x52465331  # "RFS1"
@@ -78,6 +78,9 @@ def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
         (letters,) = connection.execute(
             "SELECT count(*) FROM held WHERE consumer = ? AND kind <> 'waiting' AND state = 'kept'", (id,)
         ).fetchone()
+        (through,) = connection.execute(
+            "SELECT max(through) FROM verdicts WHERE consumer = ? AND through >= ?", (id, watermark)
+        ).fetchone()
         found.append(
             ConsumerState(
                 name,
@@ -92,6 +95,7 @@ def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
                 events,
                 profiles,
                 letters,
+                NOTHING if through is None else through,
             )
         )
     return found
