@@ -13,6 +13,7 @@ from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, SqliteState
+from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.gauges import register_gauges
 from engine.assembly.outward import Outward, build_outward
@@ -54,6 +55,7 @@ class Parts(msgspec.Struct):
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
     runs: Runs
+    problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
 
 
@@ -74,6 +76,7 @@ async def open_parts(
     metrics.accepted(tail.next)  # what is durable was accepted: the sum survives a restart
     stack.push_async_callback(state.close)
     await state.open()
+    problems = contradictions(await state.consumers(), {}, tail.next)  # before anything is written over it
     states, notes = await resume(config, state, tail)
     builder = _Builder(config, state, clock, random, metrics, await state.pauses())
     for account in config.accounts:
@@ -106,6 +109,7 @@ async def open_parts(
         builder.described,
         builder.testers,
         pipeline.settler.runs,
+        problems,
     )
     parts.control = EngineControl(parts)
     register_gauges(metrics, parts)

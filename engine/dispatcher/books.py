@@ -248,6 +248,10 @@ class Books:
                 found[key] = _newer(entry, found.get(key) or KeyState())
         return found
 
+    def durable_counts(self) -> dict[str, int]:
+        """What is on disk by its own account, while the settler has nothing in hand."""
+        return {name: events - self.open.counts.get(name, 0) for name, events in self.counts.items()}
+
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""
         return outcomes_of(self.counts)

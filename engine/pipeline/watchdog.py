@@ -100,7 +100,7 @@ def reading(consumer: Consumer, following: Callable[[], int]) -> Look:
         books, coalescer = consumer.books, consumer.coalescer
         behind = consumer.position < min(following(), consumer.read_to)
         held = books.held_profiles > 0 and not len(coalescer)
-        due = consumer.recovering or ((behind or held) and consumer.has_room())
+        due = consumer.recovering or ((behind or held) and consumer.room() > 0)
         return due, (consumer.position, consumer.recovering, books.held_profiles)
 
     return look
