@@ -20,7 +20,7 @@ from knobs import Knobs
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteState
 from engine.errors import NoSpace, StorageFailed
-from engine.model import Append
+from engine.model import Append, Event
 from engine.ports import JournalSize, JournalTail, Transition
 
 FULL_SECONDS = 3.0
@@ -43,8 +43,26 @@ class Disk:
 
     def boot(self, process: object) -> tuple[DiskJournal, DiskState]:
         """The files as this process opens them."""
-        self.process, self.failed = process, False
+        self.process, self.failed, self.full_until = process, False, float("-inf")
         return DiskJournal(self, process), DiskState(self, process)
+
+    def has_failed(self) -> bool:
+        """May this process call it a failed disk?"""
+        return self.failed or self.is_full()
+
+    def cut_power(self) -> None:
+        """At this very moment: nothing that the process writes from now on counts."""
+        self.process = None
+
+    def next_life(self) -> None:
+        """What is durable stays."""
+
+    def left(self) -> list[Event]:
+        """The events that the journal still holds."""
+        return [event for append in self.appends._appends for event in append.events]
+
+    def close(self) -> None:
+        """Nothing to remove."""
 
     def meet_fault(self, what: str) -> None:
         """Raises NoSpace, or StorageFailed for good."""
