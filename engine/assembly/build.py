@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
@@ -272,6 +273,7 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
     )
 
 
+@cache
 def engine_version() -> str:
     try:
         return version("rainfocus-engine")

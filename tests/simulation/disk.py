@@ -39,7 +39,6 @@ class Disk:
         self.process: object = None
         self.failed = False
         self.full_until = float("-inf")
-        self.busy = {"commit": 0, "settle": 0}  # under way
 
     def boot(self, process: object) -> tuple[DiskJournal, DiskState]:
         """The files as this process opens them."""
@@ -99,7 +98,7 @@ class DiskJournal:
 
     async def append(self, appends: Sequence[Append], /) -> int:
         disk = self._disk
-        disk.busy["commit"] += 1
+        disk.facts.begins("commit")
         try:
             await anyio.sleep(disk.knobs.commit_seconds)
             disk.meet_fault("commit")
@@ -108,8 +107,6 @@ class DiskJournal:
                 disk.facts.seen["commit landed unanswered"] += 1
                 self._commit(appends)
             raise
-        finally:
-            disk.busy["commit"] -= 1
         if not self._is_alive():
             raise StorageFailed("this process is dead")
         return self._commit(appends)
@@ -173,7 +170,7 @@ class DiskState(SqliteState):
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         disk = self._disk
-        disk.busy["settle"] += 1
+        disk.facts.begins("settle")
         try:
             await anyio.sleep(disk.knobs.settle_seconds)
             disk.meet_fault("settle")
@@ -182,8 +179,6 @@ class DiskState(SqliteState):
                 disk.facts.seen["settle landed unanswered"] += 1
                 self.unheard = asyncio.ensure_future(super().settle(transitions, pauses))
             raise
-        finally:
-            disk.busy["settle"] -= 1
         if disk.process is not self._process:
             raise StorageFailed("this process is dead")
         await super().settle(transitions, pauses)

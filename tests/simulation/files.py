@@ -108,11 +108,8 @@ class FilesJournal(SqliteJournal):
         return tail
 
     async def append(self, appends: Sequence[Append], /) -> int:
-        self._files.busy["commit"] += 1
-        try:
-            first = await super().append(appends)
-        finally:
-            self._files.busy["commit"] -= 1
+        self._files.facts.begins("commit")
+        first = await super().append(appends)
         for append in appends:
             self._files.note(append.events)
         return first
@@ -131,11 +128,8 @@ class FilesState(SqliteState):
         self._files = files
 
     async def settle(self, *given: Any) -> None:
-        self._files.busy["settle"] += 1
-        try:
-            await super().settle(*given)
-        finally:
-            self._files.busy["settle"] -= 1
+        self._files.facts.begins("settle")
+        await super().settle(*given)
 
     async def die(self) -> None:
         """Nothing to do: see `Files.cut_power`."""
@@ -150,7 +144,6 @@ class Files:
         self.folder = tempfile.TemporaryDirectory(prefix="simulation-", dir=_memory())
         self.faulty, self.failed = True, False
         self.known = 0  # the first offset that the judge does not know
-        self.busy = {"commit": 0, "settle": 0}
         self.full_until = float("-inf")
         self.lives = 0
         self.disk = SimulatedDisk(self._next_folder(), self.random)

@@ -35,6 +35,13 @@ SETTLED_SOON_SECONDS = 0.3
 END_SECONDS = 7_200.0
 """Without faults everything has its outcome within this time."""
 
+LONGEST: dict[str, Callable[[Knobs], float]] = {
+    "commit": lambda knobs: knobs.commit_seconds,
+    "settle": lambda knobs: knobs.settle_seconds,
+    "store": lambda knobs: knobs.way_seconds,
+}
+"""About what each takes at most: it is cut off within this time after it has begun."""
+
 SMALL_STEPS = {
     (holding, "STRAGGLER_SPAN_EVENTS"): 60,
     (holding, "STRAGGLERS"): 20,
@@ -157,8 +164,8 @@ class World:
             await self._failed_within(life, seconds)
         if self.knobs.moment in ("store", "commit", "settle"):
             with anyio.move_on_after(3.0):
-                while not self._is_under_way(self.knobs.moment):  # noqa: ASYNC110 - the world is looked at from outside
-                    await anyio.sleep(0.0007)
+                await self.facts.until_begins(self.knobs.moment)
+                await anyio.sleep(self.random.uniform(0.0, LONGEST[self.knobs.moment](self.knobs)))
         self.facts.seen[f"ended in mid-{self.knobs.moment}"] += 1
 
     async def _turns(self, turns: int, life: Life) -> None:
@@ -181,9 +188,6 @@ class World:
         with anyio.move_on_after(seconds):
             await life.engine.drained()
             self.facts.seen["failed"] += 1
-
-    def _is_under_way(self, what: str) -> bool:
-        return bool(self.other_side.requests if what == "store" else self.disk.busy[what])
 
     # -- people ---------------------------------------------------------------------------------------------------
 
