@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
@@ -290,6 +291,7 @@ def _patience_seconds(config: DestinationConfig, account: AccountConfig, whole: 
     )
 
 
+@cache
 def engine_version() -> str:
     try:
         return version("rainfocus-engine")

@@ -64,6 +64,7 @@ class Reader:
             # Even with nothing to read: what is held may have been under way as well.
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
+        consumer.dirty()  # what was settled meanwhile has not moved the watermark
         if end > consumer.watermark:
             logger.info("destination %s: recovered %d events", consumer.name, end - consumer.watermark)
         self.recovered.set()

@@ -20,7 +20,7 @@ from knobs import Knobs
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteState
 from engine.errors import NoSpace, StorageFailed
-from engine.model import Append
+from engine.model import Append, Event
 from engine.ports import JournalSize, JournalTail, Transition
 
 FULL_SECONDS = 3.0
@@ -39,12 +39,29 @@ class Disk:
         self.process: object = None
         self.failed = False
         self.full_until = float("-inf")
-        self.busy = {"commit": 0, "settle": 0}  # under way
 
     def boot(self, process: object) -> tuple[DiskJournal, DiskState]:
         """The files as this process opens them."""
-        self.process, self.failed = process, False
+        self.process, self.failed, self.full_until = process, False, float("-inf")
         return DiskJournal(self, process), DiskState(self, process)
+
+    def has_failed(self) -> bool:
+        """May this process call it a failed disk?"""
+        return self.failed or self.is_full()
+
+    def cut_power(self) -> None:
+        """At this very moment: nothing that the process writes from now on counts."""
+        self.process = None
+
+    def next_life(self) -> None:
+        """What is durable stays."""
+
+    def left(self) -> list[Event]:
+        """The events that the journal still holds."""
+        return [event for append in self.appends._appends for event in append.events]
+
+    def close(self) -> None:
+        """Nothing to remove."""
 
     def meet_fault(self, what: str) -> None:
         """Raises NoSpace, or StorageFailed for good."""
@@ -81,7 +98,7 @@ class DiskJournal:
 
     async def append(self, appends: Sequence[Append], /) -> int:
         disk = self._disk
-        disk.busy["commit"] += 1
+        disk.facts.begins("commit")
         try:
             await anyio.sleep(disk.knobs.commit_seconds)
             disk.meet_fault("commit")
@@ -90,8 +107,6 @@ class DiskJournal:
                 disk.facts.seen["commit landed unanswered"] += 1
                 self._commit(appends)
             raise
-        finally:
-            disk.busy["commit"] -= 1
         if not self._is_alive():
             raise StorageFailed("this process is dead")
         return self._commit(appends)
@@ -155,7 +170,7 @@ class DiskState(SqliteState):
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         disk = self._disk
-        disk.busy["settle"] += 1
+        disk.facts.begins("settle")
         try:
             await anyio.sleep(disk.knobs.settle_seconds)
             disk.meet_fault("settle")
@@ -164,8 +179,6 @@ class DiskState(SqliteState):
                 disk.facts.seen["settle landed unanswered"] += 1
                 self.unheard = asyncio.ensure_future(super().settle(transitions, pauses))
             raise
-        finally:
-            disk.busy["settle"] -= 1
         if disk.process is not self._process:
             raise StorageFailed("this process is dead")
         await super().settle(transitions, pauses)

@@ -11,6 +11,7 @@ that was not among them.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
 from typing import Any
@@ -82,6 +83,16 @@ class Facts:
         self.left_at: list[float] = []
         self.life = 0
         self._silence: list[tuple[int, float, float]] = []  # (life, from, until)
+        self._awaited: tuple[str, asyncio.Event] = ("", asyncio.Event())
+
+    def begins(self, what: str) -> None:
+        """Something is under way now: a "commit", a "settle", or a request to the "store"."""
+        if what == self._awaited[0]:
+            self._awaited[1].set()
+
+    async def until_begins(self, what: str) -> None:
+        self._awaited = (what, asyncio.Event())
+        await self._awaited[1].wait()
 
     def broken(self, promise: str, detail: str) -> None:
         self.violations.append(f"{promise}: {detail}")

@@ -77,6 +77,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     # -- the end of a life
     stops: float  # it is stopped instead of killed
     moment: str  # "turn", "time", "store", "commit", "settle"
+    storage: str  # "memory": commits are whole or not there; "files": SQLite's own, byte by byte
 
     @classmethod
     def draw(cls, seed: int, **fixed: Any) -> Knobs:
@@ -155,6 +156,7 @@ def _drawn(source: random.Random) -> dict[str, Any]:
         "audits": sometimes(0.3, 0.2),
         "stops": choose([0.0, 0.0, 0.5, 1.0]),
         "moment": choose(["turn", "turn", "time", "store", "commit", "settle"]),
+        "storage": choose(["memory"] * 5 + ["files"]),
     }
 
 
@@ -201,6 +203,7 @@ CALM: dict[str, Any] = {
     "journal_bytes": 1 << 30,
     "buffer_profiles": 2_000,
     "token_seconds": 3_600.0,
+    "storage": "memory",
 }
 """What each knob is where nothing is the matter: what shrinking a failing run tries, one after the other."""
 

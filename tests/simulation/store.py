@@ -110,7 +110,6 @@ class OtherSide:
         self.landed: dict[tuple[str, str], int] = {}  # how many events of the person are in what was stored last
         self.under_way: Counter[tuple[str, str]] = Counter()
         self.failures: Counter[tuple[str, str]] = Counter()  # since something was stored
-        self.requests = 0  # under way
         self._tokens: dict[str, float] = {}  # -> valid until
         self._token_requests = 0
         self._given = 0
@@ -181,14 +180,13 @@ class OtherSide:
             return await self._exchange(records, token)
         finally:
             self.under_way.subtract(people)
-            self.requests -= 1
 
     def _records(self, body: bytes) -> list[Fields]:
         decoded = msgspec.json.decode(body)
         return decoded if isinstance(decoded, list) else [decoded]
 
     def _begin(self, people: list[tuple[str, str]]) -> None:
-        self.requests += 1
+        self.facts.begins("store")
         self.under_way.update(people)
         if twice := [one for one in people if self.under_way[one] > 1]:
             self.facts.broken("one lease a key", f"{twice[0]} is under way twice")

@@ -11,20 +11,21 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from unittest import mock
 
 import anyio
 from disk import Disk, DiskJournal, DiskState, key_of
 from facts import Facts, Fields
+from files import PATCHES, Files, FilesJournal, FilesState
 from knobs import Knobs
 from store import LISTING, PLAIN, OtherSide, Session
 
 from engine.assembly import Engine, outward
 from engine.config import Config
 from engine.dispatcher import consumer, holding
-from engine.errors import EngineError, NoSpace, Stopped, StorageFailed
+from engine.errors import EngineError, Stopped
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, VirtualLoop
 
@@ -33,6 +34,13 @@ SETTLED_SOON_SECONDS = 0.3
 """Within this time, beyond twice what a settling transaction takes, a process has written down what it was told."""
 END_SECONDS = 7_200.0
 """Without faults everything has its outcome within this time."""
+
+LONGEST: dict[str, Callable[[Knobs], float]] = {
+    "commit": lambda knobs: knobs.commit_seconds,
+    "settle": lambda knobs: knobs.settle_seconds,
+    "store": lambda knobs: knobs.way_seconds,
+}
+"""About what each takes at most: it is cut off within this time after it has begun."""
 
 SMALL_STEPS = {
     (holding, "STRAGGLER_SPAN_EVENTS"): 60,
@@ -75,7 +83,7 @@ def config_of(knobs: Knobs) -> Config:
 class Life:
     """One process."""
 
-    def __init__(self, engine: Engine, journal: DiskJournal, state: DiskState) -> None:
+    def __init__(self, engine: Engine, journal: DiskJournal | FilesJournal, state: DiskState | FilesState) -> None:
         self.engine, self.journal, self.state = engine, journal, state
         # Profiles in memory when last looked at. Recovery may take in more than the share; it only drains then.
         self.most = dict.fromkeys(("plain", "listing"), 10**9)
@@ -84,7 +92,8 @@ class Life:
 class World:
     def __init__(self, knobs: Knobs) -> None:
         self.knobs, self.facts = knobs, Facts()
-        self.disk, self.other_side = Disk(knobs, self.facts), OtherSide(knobs, self.facts)
+        self.disk = Files(knobs, self.facts) if knobs.storage == "files" else Disk(knobs, self.facts)
+        self.other_side = OtherSide(knobs, self.facts)
         self.config = config_of(knobs)
         self.random = random.Random(f"world {knobs.seed}")
         self.versions = [0] * knobs.producers
@@ -128,8 +137,10 @@ class World:
     async def _started(self, life: Life) -> bool:
         try:
             await life.engine.__aenter__()
-        except (StorageFailed, NoSpace):
+        except EngineError as error:
             self.facts.seen["could not start"] += 1
+            if not self.disk.has_failed():
+                self.facts.broken("starts again", f"{type(error).__name__} {error}")
             await self._die(life)
             await anyio.sleep(1.0)
             return False
@@ -139,10 +150,11 @@ class World:
         """From here on nothing that it does reaches the disk; what is on the wire may still arrive."""
         if not self.disk.full_until > 0:
             self.facts.pauses_are_durable(SETTLED_SOON_SECONDS + 2 * self.knobs.settle_seconds)
-        self.disk.process = None
+        self.disk.cut_power()
         self.other_side.process = None
         await life.engine.kill()
         await life.state.die()
+        self.disk.next_life()
 
     async def _until_the_end(self, life: Life) -> None:
         seconds = self.random.uniform(0.0, self.knobs.life_seconds)
@@ -152,8 +164,8 @@ class World:
             await self._failed_within(life, seconds)
         if self.knobs.moment in ("store", "commit", "settle"):
             with anyio.move_on_after(3.0):
-                while not self._is_under_way(self.knobs.moment):  # noqa: ASYNC110 - the world is looked at from outside
-                    await anyio.sleep(0.0007)
+                await self.facts.until_begins(self.knobs.moment)
+                await anyio.sleep(self.random.uniform(0.0, LONGEST[self.knobs.moment](self.knobs)))
         self.facts.seen[f"ended in mid-{self.knobs.moment}"] += 1
 
     async def _turns(self, turns: int, life: Life) -> None:
@@ -163,7 +175,8 @@ class World:
         reached = asyncio.Event()
 
         def reach() -> None:
-            self.disk.process = None if self.knobs.stops == 0.0 else self.disk.process
+            if self.knobs.stops == 0.0:
+                self.disk.cut_power()
             reached.set()
 
         loop.after_turns(turns, reach)
@@ -175,9 +188,6 @@ class World:
         with anyio.move_on_after(seconds):
             await life.engine.drained()
             self.facts.seen["failed"] += 1
-
-    def _is_under_way(self, what: str) -> bool:
-        return bool(self.other_side.requests if what == "store" else self.disk.busy[what])
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -289,12 +299,15 @@ class World:
         await self._check_audit(life)
         self._look(life)
         await life.engine.__aexit__()
+        if life.engine._task is not None and life.engine._task.exception() is not None:
+            self.facts.broken("ends well", repr(life.engine._task.exception()))
         self._judge()
 
     async def _until_settled(self, life: Life) -> None:
         try:
             with anyio.fail_after(END_SECONDS):
-                while any(one["counts"]["pending"] for one in life.engine.control.destinations()):  # noqa: ASYNC110
+                # The watermark also waits for what was forgotten to be erased.
+                while any(_is_behind(one, life) for one in life.engine.control.destinations()):  # noqa: ASYNC110
                     await anyio.sleep(1.0)
         except TimeoutError:
             self.facts.broken("liveness", f"events are pending after {END_SECONDS:.0f} s without a fault")
@@ -312,11 +325,17 @@ class World:
     def _judge_forgotten(self) -> None:
         """What the journal still holds of a forgotten person came after the forget."""
         forgotten = {key_of(email): one.forgotten_below for email, one in self.facts.people.items()}
-        left = [event for append in self.disk.appends._appends for event in append.events if event.content != b"{}"]
+        left = [event for event in self.disk.left() if event.content != b"{}"]
         for key, below in forgotten.items():
             mine = sum(event.key == key and event.kind == 0 for event in left)
             if below and mine > len(self.facts.people[self.facts.emails[key]].events) - below:
                 self.facts.broken("forgotten means erased", f"{mine} events of {self.facts.emails[key]} are left")
+
+
+def _is_behind(destination: dict[str, Any], life: Life) -> bool:
+    assert life.engine._parts is not None
+    behind = life.engine._parts.pipeline.commit.next_offset - destination["watermark"]
+    return bool(destination["counts"]["pending"] or behind)
 
 
 # -- running it -------------------------------------------------------------------------------------------------------
@@ -344,15 +363,13 @@ class SteppedLoop(VirtualLoop):
 def _arranged(world: World) -> Iterator[None]:
     """The engine's sessions lead to the world's other side, and small numbers make big things happen."""
     logging.getLogger("engine").setLevel(logging.CRITICAL)
-    steps = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
-    sessions = mock.patch.object(outward, "open_session", return_value=Session(world.other_side))
-    for patch in [*steps, sessions]:
-        patch.start()
-    try:
+    patches = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
+    patches.append(mock.patch.object(outward, "open_session", return_value=Session(world.other_side)))
+    patches += [make() for make in PATCHES]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
         yield
-    finally:
-        for patch in [*steps, sessions]:
-            patch.stop()
 
 
 def run(knobs: Knobs) -> Facts:
@@ -369,4 +386,6 @@ def run(knobs: Knobs) -> Facts:
             runner.run(main())
     except Exception as error:
         world.facts.broken(f"no {type(error).__name__}", str(error))
+    finally:
+        world.disk.close()
     return world.facts

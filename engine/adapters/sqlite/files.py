@@ -21,8 +21,8 @@ NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
 BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
 WAY_OUT = (
-    "Nothing was changed. `rainfocus-engine journal check` says what is damaged and how to go on with the rest; "
-    "or restore journal.db and state.db from one backup"
+    "`rainfocus-engine journal check` says what is damaged and how to go on with the rest; or restore journal.db and "
+    "state.db from one backup"
 )
 """What there is to do about a damaged file."""
 
@@ -47,7 +47,7 @@ def prepare_file(
     """Create or check the file, replay and truncate its WAL, and fsync its directory.
 
     Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
-    file (nothing is changed then), NoSpace when there is no room even for this."""
+    file, NoSpace when there is no room even for this."""
     discarded = _checked_wal(path)
     try:
         connection = connect(str(path), isolation_level=None)
@@ -69,7 +69,10 @@ def prepare_file(
         raise DataDirectoryError(f"{path.name} is damaged ({error}). {WAY_OUT}") from error
     finally:
         connection.close()
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent)
+    except OSError as error:
+        raise DataDirectoryError(f"{path.parent} cannot be made durable ({error.strerror})") from error
     return discarded
 
 
@@ -82,7 +85,7 @@ def _checked_wal(path: Path) -> int:
     if tail.acknowledged:
         raise DataDirectoryError(
             f"{path.name}-wal is damaged: only {tail.taken} of its {tail.frames} frames can be read in order, and "
-            f"commits that were acknowledged stand behind them. {WAY_OUT}"
+            f"commits that were acknowledged stand behind them. Nothing was changed. {WAY_OUT}"
         )
     return tail.discarded
 
