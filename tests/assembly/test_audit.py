@@ -149,7 +149,7 @@ STATE: dict[str, tuple[Damage, str]] = {
     ),
     "ledger, key": (sql("UPDATE ledger SET key = x'00' || key"), "ledger rows have a key that is none"),
     "verdicts, through": (
-        sql("UPDATE verdicts SET through = through - 1 WHERE folded = 1 AND through > 70"),
+        sql("UPDATE verdicts SET through = through + 1"),
         "and says",
     ),
     "held, counted": (sql("UPDATE held SET events = events + 1 WHERE kind = 'waiting'"), "held profiles with"),
