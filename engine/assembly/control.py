@@ -194,9 +194,7 @@ class EngineControl:
     async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         matched = await self._parts.state.count_letters(which)
         purged = 0 if dry_run else await self._parts.state.purge_letters(which)
-        for consumer in self._parts.consumers if purged else ():
-            kept = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name))
-            consumer.books.letters = kept
+        await self._parts.pipeline.settler.recount_letters()
         return {"matched": matched, "purged": purged}
 
     # -- books ----------------------------------------------------------------------------------------------------

@@ -178,4 +178,5 @@ class Pipeline:
         while True:
             with suppress(NoSpace):  # deleting takes space as well; the next round tries again
                 await self._state.prune(self._clock.time())
+            await self.settler.recount_letters()
             await anyio.sleep(PRUNE_SECONDS)

@@ -18,7 +18,7 @@ from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind
-from engine.ports import Clock, Journal, State, Transition
+from engine.ports import Clock, Journal, LetterFilter, State, Transition
 
 logger = logging.getLogger("engine.pipeline")
 
@@ -148,6 +148,7 @@ class Settler:
         self._in_hand = []  # no await since it was written: it must not be written twice
         if any(transition.forget for transition in changed):
             await self._scrub()
+            await self._recount_letters()
         for consumer, (transition, notices) in zip(self._consumers, taken, strict=bool(taken)):
             self._apply(consumer, transition, notices)
         self._release()
@@ -207,6 +208,15 @@ class Settler:
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
                 return
+
+    async def recount_letters(self) -> None:
+        """To be called when dead letters were deleted by others than a settling transaction."""
+        async with self.lock:
+            await self._recount_letters()
+
+    async def _recount_letters(self) -> None:
+        for consumer in self._consumers:
+            consumer.books.recount_letters(await self._state.count_letters(LetterFilter(consumer=consumer.name)))
 
     def _apply(self, consumer: Consumer, transition: Transition, notices: Notices) -> None:
         consumer.durable(transition)
