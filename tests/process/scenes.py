@@ -144,15 +144,17 @@ async def while_replaying(victim: Victim) -> bool:
     await victim.sandbox.faults(
         *({"kind": "error_code", "code": REFUSED_CODE, "email_sha256": hashed(one)} for one in refused)
     )
+    before = [one["dead_letters"] for one in await victim.shown()]
     await victim.sender.send(refused)
 
     async def letters() -> bool:
-        return any(one["dead_letters"] for one in await victim.shown())
+        return all(one["dead_letters"] == had + 5 for one, had in zip(await victim.shown(), before, strict=True))
 
     await until(letters, "nobody is refused")
     await victim.sandbox.faults()
+    await victim.expect_replays()
     replay = asyncio.create_task(victim.replay())
-    await victim.within(0.06)
+    await victim.within(victim.source.choice((0.015, 0.1)))
     killed = await victim.kill()
     await replay
     return killed
