@@ -101,8 +101,10 @@ async def while_draining(victim: Victim) -> bool:
 
 
 async def while_backfill_is_held(victim: Victim) -> bool:
-    """More backfill than fits in memory; on its way out to disk or on its way back."""
+    """More backfill than fits in memory; on its way out to disk or on its way back. Live events rest until it is read:
+    they would fill the whole buffer."""
     await victim.up()
+    victim.rest(True)
     await victim.sandbox.faults({"kind": "latency", "seconds": 0.4})
     for _ in range(3):
         await victim.sender.send(victim.source.sample(victim.sender.people, 150), "?lane=backfill")
@@ -110,7 +112,8 @@ async def while_backfill_is_held(victim: Victim) -> bool:
     async def some_held() -> bool:
         return any(one["held"] for one in await victim.shown())
 
-    await until(some_held, "nothing is held")
+    await until(some_held, "nothing is held", 40.0)
+    victim.rest(False)
     if victim.source.random() < 0.5:
         await victim.sandbox.faults()
     await victim.within(0.4)
