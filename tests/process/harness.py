@@ -163,6 +163,7 @@ class Place:
         self.path = folder / "config.toml"
         self.log = folder / "engine.log"
         self.engine: Program | None = None
+        self._started: list[Program] = []
         self.answers: list[str] = []
         self.write()
 
@@ -171,15 +172,18 @@ class Place:
         self.path.write_text("".join(toml(self.tables)))
 
     async def serve(self, *before: str) -> Program:
-        self.engine = await Program.start(*self._serving(), log=self.log, before=before)
-        return self.engine
+        """An engine that serves. Raises AssertionError with what it said when it does not."""
+        engine = await self.starting(*before)
+        await engine.announced()
+        self.engine = engine
+        return engine
 
     async def starting(self, *before: str) -> Program:
         """An engine that has just been started: it serves nobody yet."""
-        return await Program.spawn(*self._serving(), log=self.log, before=before)
-
-    def _serving(self) -> tuple[str, ...]:
-        return ("engine", "serve", "--config", str(self.path), "--json")
+        arguments = ("engine", "serve", "--config", str(self.path), "--json")
+        engine = await Program.spawn(*arguments, log=self.log, before=before)
+        self._started = [one for one in self._started if one.running] + [engine]
+        return engine
 
     @property
     def url(self) -> str:
@@ -187,8 +191,8 @@ class Place:
         return str(self.engine.ready["urls"]["ingress"]) if self.engine is not None and self.engine.running else ""
 
     async def end(self) -> None:
-        if self.engine is not None:
-            await self.engine.kill()
+        for engine in self._started:
+            await engine.kill()
 
     def check_discreet(self, *secrets: str) -> None:
         """No address of a person, no secret and no token stands in what was logged or answered."""

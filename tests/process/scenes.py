@@ -13,7 +13,7 @@ from torture import REFUSED_CODE, RETRIED_CODE, Victim, hashed
 
 Scene = Callable[[Victim], Awaitable[bool]]
 
-TRIES = 6
+TRIES = 12
 COMMIT_EVENTS = 4_000
 STRAGGLER_REQUESTS, STRAGGLER_EVENTS = 22, 5_000  # more than the 100,000 events that make a straggler
 
@@ -93,7 +93,12 @@ async def while_recovering(victim: Victim) -> bool:
 async def while_draining(victim: Victim) -> bool:
     await victim.up()
     await victim.sandbox.faults({"kind": "latency", "seconds": 0.5})
-    await victim.within(0.7)
+
+    async def sending() -> bool:
+        return any(one["leased"] for one in await victim.shown())
+
+    await until(sending, "nothing is sent")
+    await victim.within(0.3)
     assert victim.place.engine is not None
     victim.place.engine.send(signal.SIGTERM)
     await victim.within(0.5)
