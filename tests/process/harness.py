@@ -322,6 +322,7 @@ class Producer:
         self.people = [f"{name}-{number}@people.example" for number in range(people)]
         self.requests: list[Request] = []
         self.resting = False
+        self.headers: dict[str, str] = {}
         self._version = 0
         self._stopping = asyncio.Event()
 
@@ -337,7 +338,7 @@ class Producer:
 
     async def _produce(self) -> None:
         timeout = aiohttp.ClientTimeout(total=10.0)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
+        async with aiohttp.ClientSession(timeout=timeout, headers=self.headers) as http:
             while not self._stopping.is_set():
                 if not self.resting and (url := self.place.url):
                     await self._send(http, url)
