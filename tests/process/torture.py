@@ -23,7 +23,7 @@ import aiohttp
 import msgspec
 from harness import Oracle, Place, Producer, Program, Request, Sandbox, place_at, sandbox_at, until
 
-from engine.adapters.sqlite.files import wal_frames_discarded
+from engine.adapters.sqlite.wal import examine
 
 RATE, BURST = 1_000.0, 10
 SINGLE, LISTING = "demo27", "list27"
@@ -152,16 +152,17 @@ class Victim:
         """A random moment from now on."""
         await asyncio.sleep(self.source.uniform(0.0, seconds))
 
-    async def kill(self, engine: Program | None = None) -> bool:
-        """-9. False when it had ended by itself, which only a stop that was asked for may cause."""
+    async def kill(self, engine: Program | None = None, *, sent: bool = False) -> bool:
+        """-9, unless that was `sent` already. False when it had ended by itself, which only a stop that was asked for
+        may cause."""
         engine = engine or self.place.engine
         assert engine is not None
-        alive = engine.running
+        alive = engine.running or sent
         assert alive or await engine.ended() == 0, engine.said()
         await engine.kill()
         self.figures.kills += alive
         for file in ("journal.db", "state.db"):
-            self.figures.torn[file] += wal_frames_discarded(self.place.folder / "data" / file) > 0
+            self.figures.torn[file] += examine(self.place.folder / "data" / file).discarded > 0
         return alive
 
     async def kill_at_write(self, file: str) -> bool:
@@ -169,7 +170,7 @@ class Victim:
         assert self.place.engine is not None
         wal, pid = self.place.folder / "data" / f"{file}-wal", self.place.engine.pid
         written = await asyncio.to_thread(kill_at_write, pid, wal, self.source.choice((0.0, 0.0003, 0.001, 0.003)))
-        return await self.kill() and written
+        return await self.kill(sent=True) and written
 
     def rest(self, resting: bool) -> None:
         for producer in self.producers:
