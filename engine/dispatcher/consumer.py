@@ -95,6 +95,7 @@ class Consumer:
         self.holding = Holding(self)
         self._still_since: float | None = None
         self._still_total = 0.0
+        self._wall_ahead = clock.time() - clock.monotonic()
         self._read_to_asked = state.read_to
         self._trouble = "paused" if state.paused else ""
         self._forgets: OrderedDict[bytes, int] = OrderedDict()  # key -> offset of its newest forget that was read
@@ -222,9 +223,13 @@ class Consumer:
         )
 
     def _oldest_since(self, now: float) -> float | None:
-        """Since when (monotonic) the oldest profile that may go has waited."""
+        """Since when (monotonic) the oldest profile that may go has waited. One of the future is from before the wall
+        clock was set back, so nobody knows: then it has waited long enough."""
         oldest = self.coalescer.oldest_ready_at()
-        return None if oldest is None else now - max(0.0, self.clock.time() - oldest)
+        if oldest is None:
+            return None
+        waited = self.clock.time() - oldest
+        return now - waited if waited >= 0 else float("-inf")
 
     def lease(self, limit: int) -> list[Profile]:
         """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
@@ -275,9 +280,11 @@ class Consumer:
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:
-        """For how long, in all, nothing could be sent: paused, a breaker open, or no token."""
-        since = self._still_since
-        return self._still_total + (0.0 if since is None else self.clock.monotonic() - since)
+        """For how long, in all, nothing could be sent: paused, a breaker open, or no token. What the wall clock was set
+        forward meanwhile counts as well: nobody has waited for that long."""
+        now, since = self.clock.monotonic(), self._still_since
+        stepped = self.clock.time() - now - self._wall_ahead
+        return self._still_total + stepped + (0.0 if since is None else now - since)
 
     def note_still(self) -> None:
         """See `account.Sender`; also called when the pause or the own breaker may have changed."""
