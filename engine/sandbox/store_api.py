@@ -14,11 +14,11 @@ import msgspec
 import orjson
 from aiohttp import ClientPayloadError, http_exceptions, web
 
-from engine.sandbox.faults import Fault
+from engine.sandbox.delivery import cut, deliver
+from engine.sandbox.faults import UNANSWERED, Fault
 from engine.sandbox.replies import (
     Answer,
     code_refusal,
-    deliver,
     envelope,
     refused,
     spoilt_after,
@@ -63,11 +63,21 @@ async def attendee_store(request: web.Request) -> web.StreamResponse:
     arrived = sandbox.clock.monotonic()
     sandbox.arrivals.add(arrived)
     call = await _read(request, every_key=sandbox.faults.keyed)
+    if request in sandbox.stale:
+        return _found_closed(sandbox, request, call, arrived)
     faults = sandbox.faults.draw("store", call.keys, arrived)
     await lag(sandbox, faults, sandbox.settings.latency_ms / 1000)
     fault, answer = _decide(sandbox, request, call, faults)
     _log(sandbox, request, call, answer, fault or first_struck(faults), arrived)
-    return await deliver(request, answer, fault, sandbox.clock)
+    return await deliver(request, answer, fault, sandbox.clock, sandbox.stale)
+
+
+def _found_closed(sandbox: Sandbox, request: web.Request, call: Call, arrived: float) -> web.StreamResponse:
+    """The connection was closed by us while this request was sent on it: it is as if it had never been read."""
+    cut(request)
+    answer = Answer(0)
+    _log(sandbox, request, call, answer, Fault(kind="stale_connection"), arrived)
+    return answer.response()
 
 
 async def lag(sandbox: Sandbox, faults: list[Fault], seconds: float = 0.0) -> None:
@@ -117,7 +127,7 @@ def _decide(sandbox: Sandbox, request: web.Request, call: Call, faults: list[Fau
         return spoilt
     answer = _admit(sandbox, request, call) or _carry_out(sandbox, call, per_record)
     fault = spoilt_after(whole) or next(iter(per_record.values()), None)
-    if fault is not None and fault.kind in ("reset_after", "timeout_after"):
+    if fault is not None and fault.kind in UNANSWERED:
         answer.status = 0
     return fault, answer
 
