@@ -61,7 +61,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     status           answers `status` (default 503) with `retry_after`: HTML from 500 on, 429 empty, else an envelope
     html_500         answers 500 as an HTML page
     error_code       answers `status` (default 200) with the response code `code`; nothing is stored
-    redirect         answers `status` (default 307) with `location` (default: the cloud metadata address); stores nothing
+    redirect         answers `status` (default 307) with `location` (default: cloud metadata); stores nothing
     latency          waits `seconds` before the request is judged; it is carried out even if the caller has left
     drip             carries out, then sends the answer in small pieces over `seconds`
     half_answer      carries out, then sends the first half of the answer as if it were all of it: broken JSON

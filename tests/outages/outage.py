@@ -86,9 +86,10 @@ class Scene:
 
     async def settled(self, within: float = 100_000.0) -> None:
         """Until nothing is owed any more and the sums are even."""
+        began = anyio.current_time()
         with anyio.fail_after(within):
             while self.pending():  # noqa: ASYNC110 - there is no event for it
-                await anyio.sleep(0.05)
+                await anyio.sleep(max(0.05, (anyio.current_time() - began) / 20))
         report = await self.engine.control.audit()
         assert report["ok"], report
 
