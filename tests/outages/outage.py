@@ -177,20 +177,22 @@ def on_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]
 
 
 @asynccontextmanager
-async def virtual_scene(settings: dict[str, Any] | None = None, **tables: Any) -> AsyncIterator[Scene]:
+async def virtual_scene(
+    settings: dict[str, Any] | None = None, *, seed: int = 1, **tables: Any
+) -> AsyncIterator[Scene]:
     """`settings` of the sandbox; `tables` are laid over the engine's configuration."""
     async with AsyncExitStack() as stack:
         path = stack.enter_context(tempfile.TemporaryDirectory(prefix="outage-")) + "/s"
         sandbox = await stack.enter_async_context(unix_sandbox(path, settings or {}))
         stack.enter_context(through(path))
-        engine = virtual_engine(config("http://127.0.0.1:1", tables))
+        engine = virtual_engine(config("http://127.0.0.1:1", tables), seed)
         await stack.enter_async_context(engine)
         yield Scene(engine, sandbox)
 
 
-def virtual_engine(wanted: Config) -> Engine:
+def virtual_engine(wanted: Config, seed: int = 1) -> Engine:
     journal, state = MemoryJournal(commit_seconds=0.001), LastingState()
-    return Engine(wanted, journal=journal, state=state, clock=VirtualClock(), random=random.Random(1))
+    return Engine(wanted, journal=journal, state=state, clock=VirtualClock(), random=random.Random(seed))
 
 
 @asynccontextmanager

@@ -16,8 +16,8 @@ ON_THE_WIRE_SECONDS = 0.001
 
 
 async def silenced(scene: Scene, fault: Fault) -> tuple[float, int, float]:
-    """Deliver to `PEOPLE` while the fault strikes once: when it was answered, how many came in during the following
-    second at the most, and after how long the next one did (seconds)."""
+    """Deliver to `PEOPLE`, of whom one meets the fault: when that was answered (loop time), how many requests came
+    later, and how many seconds later the first of them did."""
     await scene.submit(*[event(person) for person in range(PEOPLE)])
     await anyio.sleep(0.6)
     scene.faults(fault)
