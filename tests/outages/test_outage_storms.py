@@ -18,6 +18,7 @@ from engine.assembly.build import PROBE_CAP_SECONDS
 from engine.core.backoff import Backoff
 from engine.core.breaker import FAILURES_IN_A_ROW
 from engine.sandbox import Fault
+from engine.testing.clock import run_virtual
 
 STORM_SECONDS = 600.0
 RATE = 20.0
@@ -68,17 +69,13 @@ async def storm(seed: int, status: int) -> tuple[list[float], float]:
 def test_a_storm_of_ten_minutes_is_probed_sparingly_and_over_within_half_a_minute(record_property, seeds) -> None:
     probes, recoveries = list[int](), list[float]()
 
-    @on_virtual_time
-    async def weather() -> None:
-        found, recovered = await storm(seed, 500 if seed % 3 == 0 else 503)
+    for seed in seeds:
+        found, recovered = run_virtual(storm, seed, 500 if seed % 3 == 0 else 503)
         probes.append(len(found) - 1)
         recoveries.append(recovered)
         assert most_within(found[1:], 1.0) <= 1
         for number, (one, following) in enumerate(pairwise(found)):
             assert following - one >= min(2.0**number, PROBE_CAP_SECONDS) / 2 - 0.001
-
-    for seed in seeds:
-        weather()
     record_property("storms", len(probes))
     record_property("probes_in_ten_minutes", max(probes))
     record_property("recovered_after_seconds", round(max(recoveries), 1))
@@ -134,7 +131,7 @@ async def test_tokens_that_are_revoked_all_the_time_dead_letter_nothing(record_p
         refreshes = len(scene.requests(TOKEN)) - 1
         record_property("revocations", revocations)
         record_property("refreshes", refreshes)
-        assert 10 <= revocations
+        assert revocations >= 10
         assert refreshes <= revocations
         assert set(scene.counts()) <= {"delivered", "superseded"}
         assert scene.stored()[address(7)]["city"] == "city-29"
