@@ -78,7 +78,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     ================ ==================================================================================
 
     `count`: this many times at most. `for_seconds`: only so long after being set. `email_sha256`: only requests with
-    this attendee; an `error_code` then refuses only that record of a list.
+    this attendee; an `error_code` then refuses only that record of a list. `event`: only requests for this event code.
     """
 
     kind: Kind
@@ -93,6 +93,7 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     count: int | None = None
     path: Path = "store"
     email_sha256: str | None = None
+    event: str | None = None
 
     def __post_init__(self) -> None:
         """:raises ValueError: for a value that has no meaning."""
@@ -195,11 +196,12 @@ class FaultBook:
     def describe(self, now: float) -> list[dict[str, Any]]:
         return [state.describe(now) for state in self._states]
 
-    def draw(self, path: Literal["store", "token"], keys: Sequence[str], now: float) -> list[Fault]:
-        """The faults that strike one request. `keys`: hashes of the e-mails in it, empty when none was asked for."""
+    def draw(self, path: Literal["store", "token"], keys: Sequence[str], now: float, event: str = "") -> list[Fault]:
+        """The faults that strike one request. `keys`: hashes of the e-mails in it, empty when none was asked for;
+        `event`: the event code it is for."""
         if not self._states:
             return []
-        return [state.fault for state in self._states if _concerns(state.fault, path, keys) and state.draw(now)]
+        return [state.fault for state in self._states if _concerns(state.fault, path, keys, event) and state.draw(now)]
 
 
 def first_of(faults: Sequence[Fault], kinds: Sequence[str]) -> Fault | None:
@@ -207,7 +209,7 @@ def first_of(faults: Sequence[Fault], kinds: Sequence[str]) -> Fault | None:
     return next((fault for kind in kinds for fault in faults if fault.kind == kind), None)
 
 
-def _concerns(fault: Fault, path: str, keys: Sequence[str]) -> bool:
-    if fault.path not in (path, "any"):
+def _concerns(fault: Fault, path: str, keys: Sequence[str], event: str) -> bool:
+    if fault.path not in (path, "any") or fault.event not in (None, event):
         return False
     return fault.email_sha256 is None or fault.email_sha256 in keys

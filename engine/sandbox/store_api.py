@@ -57,6 +57,12 @@ class Call(msgspec.Struct):
             return []
         return self.content if type(self.content) is list else [self.content]
 
+    @property
+    def event_of_first(self) -> str:
+        """The event code of the first record, or of the URL."""
+        first = self.records[0] if self.records else None
+        return str(first.get("event", self.event)) if type(first) is dict else self.event
+
 
 async def attendee_store(request: web.Request) -> web.StreamResponse:
     sandbox = request.app[SANDBOX]
@@ -65,7 +71,7 @@ async def attendee_store(request: web.Request) -> web.StreamResponse:
     call = await _read(request, every_key=sandbox.faults.keyed)
     if request in sandbox.stale:
         return _found_closed(sandbox, request, call, arrived)
-    faults = sandbox.faults.draw("store", call.keys, arrived)
+    faults = sandbox.faults.draw("store", call.keys, arrived, call.event_of_first)
     await lag(sandbox, faults, sandbox.settings.latency_ms / 1000)
     fault, answer = _decide(sandbox, request, call, faults)
     _log(sandbox, request, call, answer, fault or first_struck(faults), arrived)
@@ -205,8 +211,6 @@ def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
 def _log(
     sandbox: Sandbox, request: web.Request, call: Call, answer: Answer, fault: Fault | None, arrived: float
 ) -> None:
-    first = call.records[0] if call.records else None
-    event = first.get("event", call.event) if type(first) is dict else call.event
     sandbox.requests.add(
         Request(
             at=sandbox.clock.time(),
@@ -215,7 +219,7 @@ def _log(
             status=answer.status,
             code=answer.code,
             milliseconds=round((sandbox.clock.monotonic() - arrived) * 1000, 3),
-            event=printable(str(event)),
+            event=printable(call.event_of_first),
             records=len(call.records),
             key=call.keys[0][:KEY_PREFIX] if call.keys else "",
             traceparent=printable(request.headers.get("traceparent", "")),

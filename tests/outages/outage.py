@@ -8,8 +8,11 @@ under way when every task waits, and the clock may jump: ten minutes of outage t
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import ssl
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import wraps
@@ -22,18 +25,17 @@ from aiohttp import web
 
 from engine.adapters import sessions
 from engine.adapters.memory_journal import MemoryJournal
-from engine.assembly import Engine
+from engine.assembly import Engine, build
 from engine.config import Config
 from engine.ports import LetterFilter
 from engine.profiles.identity import key_of_address
-from engine.sandbox import Fault, Sandbox, Settings, create_app, running_sandbox
+from engine.sandbox import Fault, Sandbox, Settings, create_app
 from engine.sandbox.request_log import Request
 from engine.sandbox.state import SANDBOX
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.lasting import LastingState
 
 STORE, TOKEN = "/api/demo/v3/attendee/store", "/oidc/token"
-SETTLE_SECONDS = 30.0  # of the machine's clock; virtual time has no need to be impatient
 
 
 class SandboxClock(VirtualClock):
@@ -222,9 +224,45 @@ def through(path: str) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def real_scene(settings: dict[str, Any] | None = None, **tables: Any) -> AsyncIterator[Scene]:
-    """Over TCP on loopback."""
-    async with running_sandbox(Settings(**{"port": 0, "seed": 7, **(settings or {})})) as sandbox:
-        engine = Engine(config(sandbox.url, tables), random=random.Random(1))
-        async with engine:
-            yield Scene(engine, sandbox)
+async def real_scene(
+    settings: dict[str, Any] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    tls: ssl.SSLContext | None = None,
+    connector: dict[str, Any] | None = None,
+    **tables: Any,
+) -> AsyncIterator[Scene]:
+    """Over TCP on loopback. `host` is what the engine calls the sandbox; `connector`: more options of the engine's."""
+    app = create_app(Settings(**{"seed": 7, **(settings or {})}))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        url = f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}"
+        with mock.patch.object(
+            sessions, "TCPConnector", lambda **given: aiohttp.TCPConnector(**given | (connector or {}))
+        ):
+            async with Engine(config(url, tables), random=random.Random(1)) as engine:
+                yield Scene(engine, app[SANDBOX])
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def impatient_breakers() -> Iterator[None]:
+    """They probe every few milliseconds: for hundreds of failures on the clock of the machine."""
+    with mock.patch.multiple(build, PROBE_BASE_SECONDS=0.001, PROBE_CAP_SECONDS=0.004):
+        yield
+
+
+async def until(condition: Callable[[], bool], otherwise: str, seconds: float = 30.0) -> None:
+    """Ask again and again. Raises AssertionError with `otherwise` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, otherwise
+        await asyncio.sleep(0.01)
+
+
+def open_files() -> int:
+    """File descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))

@@ -168,6 +168,12 @@ async def test_a_fault_can_concern_one_attendee_only(start, attendee) -> None:
     assert (await client.raw(json=attendee(EMAIL.upper())))[0].status == 500
 
 
+async def test_a_fault_can_concern_one_event_only(start, attendee) -> None:
+    client = await start(faults=[Fault(kind="html_500", event="acme28")])
+    assert (await client.store(attendee()))[0] == 200
+    assert (await client.raw(json=attendee() | {"event": "acme28"}))[0].status == 500
+
+
 async def test_an_error_code_for_one_attendee_refuses_only_its_record(start, attendee) -> None:
     client = await start(faults=[Fault(kind="error_code", code="27", email_sha256=KEY)])
     _, body = await client.store([attendee("other@example.com"), attendee()])
