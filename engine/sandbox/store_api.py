@@ -192,7 +192,8 @@ def _judge(sandbox: Sandbox, call: Call, content: Any, per_record: dict[str, Fau
 
 
 def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], refusals: list[Refusal]) -> Answer:
-    """HTTP 200; each record has its own result; the outer code is the first refusal's, so nobody overlooks it."""
+    """Each record has its own result; the outer code is the first refusal's, so nobody overlooks it. HTTP 200, or 207
+    if a fault wants that."""
     results = [
         {"responseCode": verdict.code, "responseMessage": verdict.message}
         if isinstance(verdict, Refusal)
@@ -201,7 +202,9 @@ def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], 
     ]
     if not refusals:
         return success(results=results)
-    return envelope(refusals[0].code, f"{len(refusals)} of {len(judged)} records refused", results=results)
+    status = 207 if any(refusal.status == 207 for refusal in refusals) else 200
+    message = f"{len(refusals)} of {len(judged)} records refused"
+    return envelope(refusals[0].code, message, status=status, results=results)
 
 
 def _put(sandbox: Sandbox, call: Call, record: Record) -> str:

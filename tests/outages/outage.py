@@ -21,6 +21,7 @@ from unittest import mock
 
 import aiohttp
 import anyio
+import orjson
 from aiohttp import web
 
 from engine.adapters import sessions
@@ -117,8 +118,7 @@ class Scene:
         """e-mail -> reason of its dead letter."""
         assert self.engine._parts is not None
         found = await self.engine._parts.state.letters(LetterFilter(), 1_000)
-        keys = {key_of_address(one.email): one.email for one in self.sandbox.store}
-        return {keys.get(held.profile.key, held.profile.key.hex()): held.reason for _, held in found}
+        return {orjson.loads(held.profile.content)["email"]: held.reason for _, held in found}
 
     def metric(self, name: str) -> dict[str, float]:
         """label values -> value, of one of the engine's metrics."""
