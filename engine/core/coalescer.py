@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 
 from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
+from engine.core.receipts import follow
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
@@ -160,7 +161,7 @@ class Coalescer:
             self._touched(profile, offset, lane)
         self.events += 1
         if tracker is not None:
-            profile.receipts = [*(profile.receipts or ()), (tracker, offset)]
+            profile.receipts = follow(profile.receipts, tracker, offset)
 
     def add_replay(
         self, event: Event, offset: int, accepted_at: float, *, certain: bool = True, tracker: object = None
@@ -171,7 +172,7 @@ class Coalescer:
             event.key, event.content, event.traits, Lane.REPLAY, NOTHING, event.through, offset, 1, accepted_at
         )
         part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
-        part.receipts = None if tracker is None else [(tracker, offset)]
+        part.receipts = None if tracker is None else follow(None, tracker, offset)
         profile = self._waiting.get(event.key)
         if profile is None:
             profile = Profile(event.key, EMPTY, 0, Lane.REPLAY, offset, NOTHING, offset, 0, accepted_at)
