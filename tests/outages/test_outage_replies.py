@@ -201,7 +201,7 @@ async def test_a_redirect_is_never_followed_and_dead_letters_nothing(record_prop
         await scene.submit(*[event(person) for person in range(5)])
         await until(lambda: scene.sandbox.requests.by_fault["redirect"] >= 1, "nothing was sent")
         if path == "store":
-            await until(lambda: scene.breaker() == f"http_{status}", "the breaker did not open")
+            await until(lambda: scene.breaker() == f"http_{status}" or private.heard, "the breaker did not open")
         record_property("requests_at_the_target", private.connections)
         assert (private.connections, private.heard) == (0, b"")
         scene.faults()

@@ -87,7 +87,9 @@ def test_a_storm_of_ten_minutes_is_probed_sparingly_and_over_within_half_a_minut
 
 def crowd(requests_per_second: float = 5_000.0) -> dict[str, object]:
     """An account with room for `MANY` requests at once."""
-    return {"rate": {"requests_per_second": requests_per_second, "burst": 64, "max_concurrency": MANY}}
+    return {
+        "rate": {"requests_per_second": requests_per_second, "burst": 64, "max_concurrency": MANY, "adaptive": False}
+    }
 
 
 async def revoke_under_load(scene: Scene, times: int, first_version: int = 0) -> None:
@@ -105,7 +107,8 @@ async def test_each_revocation_costs_one_refresh_however_many_requests_are_refus
     async with virtual_scene({"latency_ms": 200}, account=[crowd()]) as scene:
         await scene.submit(event("first"))
         await scene.settled()
-        scene.faults(Fault(kind="latency", seconds=0.5, path="token"))
+        late = Fault(kind="latency", seconds=0.9, probability=0.5)  # half are refused when the new token is here
+        scene.faults(Fault(kind="latency", seconds=0.5, path="token"), late)
         await revoke_under_load(scene, times)
         refused = [one for one in scene.requests() if one.status == 401]
         refreshes = len(scene.requests(TOKEN)) - 1
