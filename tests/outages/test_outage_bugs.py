@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -108,11 +107,12 @@ def a_late_refusal_discards_the_new_token(monkeypatch: pytest.MonkeyPatch) -> No
     fault=Fault(kind="status", status=503, path="token", for_seconds=20.0),
 )
 def token_requests_do_not_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait(original: Callable[..., float | None], source: OAuthTokenSource, now: float) -> float | None:
-        source._not_before = -math.inf
-        return original(source, now)
+    async def refresh(original: Callable[..., Any], source: OAuthTokenSource) -> str:
+        trouble = await original(source)
+        source._not_before = source._clock.monotonic() + 0.2
+        return str(trouble)
 
-    wrap(monkeypatch, OAuthTokenSource, "_wait_seconds", wait)
+    wrap(monkeypatch, OAuthTokenSource, "refresh", refresh)
 
 
 @bug(storms.test_tokens_that_are_revoked_all_the_time_dead_letter_nothing)
