@@ -21,8 +21,10 @@ from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
+from engine.dispatcher.blame import Blame
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
+from engine.dispatcher.retries import Retries
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -91,7 +93,8 @@ class Consumer:
         self.paused = state.paused
         self.halves: deque[list[Profile]] = deque()  # of batches that have to be split: still leased
         self.unknown = 0  # profiles whose attempt may still be travelling
-        self.uncounted: list[bytes] = []  # attempts since the last success, given back if the breaker opens
+        self.blame = Blame(self.coalescer)
+        self.retries = Retries(account, clock)
         self.holding = Holding(self)
         self._still_since: float | None = None
         self._still_total = 0.0
@@ -232,16 +235,20 @@ class Consumer:
         return now - waited if waited >= 0 else float("-inf")
 
     def lease(self, limit: int) -> list[Profile]:
-        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
+        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow; for a probe, the one that
+        failed least: what fails on its own account must not answer for all."""
+        if self.breaker.state != "closed":
+            return self.coalescer.lease_least_tried()
         taken: list[Profile] = []
-        coalescer, fits = self.coalescer, self.batcher.fits
+        coalescer, fits, fresh_first = self.coalescer, self.batcher.fits, self.retries.have_their_share()
         only = coalescer.only_ready_lane()
         if only is not None:
-            return coalescer.lease_oldest(only, min(limit, self.batcher.max_profiles), self.batcher.max_bytes)
+            most = min(limit, self.batcher.max_profiles)
+            return coalescer.lease_oldest(only, most, self.batcher.max_bytes, fresh_first=fresh_first)
         size = 0
         while len(taken) < limit:
             lane = self.lanes.next(coalescer.ready_in)
-            head = coalescer.head(lane) if lane is not None else None
+            head = coalescer.head(lane, fresh_first=fresh_first) if lane is not None else None
             if head is None or not fits(len(taken), size, len(head.content)):
                 break
             coalescer.lease(head)
