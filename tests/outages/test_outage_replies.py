@@ -11,7 +11,18 @@ from typing import Any
 
 import anyio
 import pytest
-from outage import TOKEN, Scene, address, event, fault_for, on_virtual_time, real_scene, until, virtual_scene
+from outage import (
+    TOKEN,
+    Scene,
+    address,
+    event,
+    fault_for,
+    impatient_breakers,
+    on_virtual_time,
+    real_scene,
+    until,
+    virtual_scene,
+)
 
 from engine.sandbox import Fault
 
@@ -196,16 +207,17 @@ class Listener:
 async def test_a_redirect_is_never_followed_and_dead_letters_nothing(record_property, status: int, path: Any) -> None:
     private = Listener()
     rate = {"requests_per_second": 1_000.0, "burst": 20}
-    async with private.listening(), real_scene(account=[{"rate": rate}]) as scene:
-        scene.faults(Fault(kind="redirect", status=status, location=private.url, path=path))
-        await scene.submit(*[event(person) for person in range(5)])
-        await until(lambda: scene.sandbox.requests.by_fault["redirect"] >= 1, "nothing was sent")
-        if path == "store":
-            await until(lambda: scene.breaker() == f"http_{status}" or private.heard, "the breaker did not open")
-        record_property("requests_at_the_target", private.connections)
-        assert (private.connections, private.heard) == (0, b"")
-        scene.faults()
-        await scene.settled(30.0)
-        assert private.connections == 0
-        assert scene.counts() == {"delivered": 5}
-        assert len(scene.requests(TOKEN)) <= 3
+    with impatient_breakers():
+        async with private.listening(), real_scene(account=[{"rate": rate}]) as scene:
+            scene.faults(Fault(kind="redirect", status=status, location=private.url, path=path))
+            await scene.submit(*[event(person) for person in range(5)])
+            await until(lambda: scene.sandbox.requests.by_fault["redirect"] >= 1, "nothing was sent")
+            if path == "store":
+                await until(lambda: scene.breaker() == f"http_{status}" or private.heard, "the breaker did not open")
+            record_property("requests_at_the_target", private.connections)
+            assert (private.connections, private.heard) == (0, b"")
+            scene.faults()
+            await scene.settled(30.0)
+            assert private.connections == 0
+            assert scene.counts() == {"delivered": 5}
+            assert len(scene.requests(TOKEN)) <= 3
