@@ -90,7 +90,7 @@ def the_journal_is_released_before_the_state_is_durable(monkeypatch: pytest.Monk
     wrap(monkeypatch, Settler, "_write", write)
 
 
-@bug(within=40, stops=1.0)
+@bug(within=40, stops=1.0, late=0.9, silence=0.1, lives=3)
 def a_drain_writes_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says that all was settled, and has not waited for what was under way."""
 
