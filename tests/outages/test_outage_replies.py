@@ -116,10 +116,10 @@ async def test_a_reply_of_a_hundred_megabytes_is_cut_at_one(record_property, kin
     async with virtual_scene() as scene:
         await scene.submit(event("first"))
         await scene.settled()
-        scene.faults(Fault(kind=kind, path=path, count=12, bytes=100_000_000))
+        scene.faults(Fault(kind=kind, path=path, count=6, bytes=100_000_000))
         scene.sandbox.revoke_tokens()
         with peak_of_memory() as peak:
-            await scene.submit(*[event(person) for person in range(12)])
+            await scene.submit(*[event(person) for person in range(6)])
             await anyio.sleep(60.0)
         record_property("replies", scene.sandbox.requests.by_fault[kind])
         record_property("peak_mb", round(peak[0] / 1e6, 1))
