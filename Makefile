@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast process simulate test-faults bench clean
+.PHONY: help run serve test check format lint types fast process simulate test-faults outages bench clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ kills: $(VENV)/.development ## Of these only kill -9 (KILLS=1000: 20 minutes; KI
 
 signals: $(VENV)/.development ## Of these only SIGTERM, SIGHUP, SIGSTOP (SIGNAL_ROUNDS=100: eight minutes; SIGNAL_SEED=1)
 	$(BIN)/python -m pytest -q tests/faults/test_rounds_of_signals.py
+
+outages: $(VENV)/.development ## What goes wrong on the other side, with a figure for each (about two minutes)
+	OUTAGE_FIGURES=1 $(BIN)/python -m pytest -q tests/outages --timeout 180
 
 bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
 	$(BIN)/python -m benchmarks
