@@ -134,7 +134,7 @@ class Consumer:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
-                    event = self._unless_forgotten(event, offset)
+                    event = self._unless_forgotten(event)
                     self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
@@ -157,12 +157,21 @@ class Consumer:
             self.coalescer.forget(key, offset, at)
             self.dirty()
 
-    def _unless_forgotten(self, event: Event, offset: int) -> Event:
+    def is_forgotten(self, key: bytes, through: int) -> bool:
+        """Has a forget been read that concerns what was merged through this offset?"""
+        return through <= self._forgets.get(key, NOTHING)
+
+    def erase_if_forgotten(self, key: bytes, through: int) -> bool:
         """A dead letter can be replayed after its key's forget was accepted and before that is carried out: what it
         holds is from below the forget, which overtakes it."""
-        if event.through > self._forgets.get(event.key, NOTHING):
+        if not self.is_forgotten(key, through):
+            return False
+        self.holding.eraser.want_again(key, self._forgets[key])
+        return True
+
+    def _unless_forgotten(self, event: Event) -> Event:
+        if not self.erase_if_forgotten(event.key, event.through):
             return event
-        self.holding.eraser.want(event.key, offset + 1)
         return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
 
     def announce(self) -> None:

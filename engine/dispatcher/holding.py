@@ -28,12 +28,16 @@ class Eraser(Protocol):
 
     def want(self, key: bytes, below: int, /) -> None: ...
 
+    def want_again(self, key: bytes, below: int, /) -> None: ...
+
     def is_erased(self, key: bytes, below: int, /) -> bool: ...
 
 
 class _NothingToErase:
     def want(self, key: bytes, below: int, /) -> None:
         """There is no journal to erase from."""
+
+    want_again = want
 
     def is_erased(self, key: bytes, below: int, /) -> bool:
         return True
