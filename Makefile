@@ -43,7 +43,7 @@ KNOBS ?=
 simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many, SEED=17 for one again (1,000 take 30 s)
 	$(BIN)/python tests/simulation/simulate.py --runs $(RUNS) --first $(FIRST) --knobs '$(KNOBS)' $(if $(SEED),--seed $(SEED))
 
-test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
+test-faults: $(VENV)/.development ## Random faults and kills against real processes, a cancellation at every await (about nine minutes)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
 
 bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
