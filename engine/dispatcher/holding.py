@@ -137,7 +137,7 @@ class Holding:
         if gone is not None:
             consumer.books.held_events += events_of(gone)
             consumer.books.held_profiles += 1
-            for tracker, _ in gone.receipts or ():
+            for tracker, *_ in gone.receipts or ():
                 tracker.lose()  # type: ignore[attr-defined]
 
     def load(self, held: Held) -> None:
