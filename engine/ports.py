@@ -73,8 +73,10 @@ class Journal(Protocol):
         """Would an append find space now? Raises NoSpace with the reason if not."""
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
-        """Empty every event of each key below its offset, for good: overwritten on disk, gone from the WAL, marked with
-        `Trait.ERASED`. Offsets stay taken. Beside running appends; returns how many appends were rewritten.
+        """Empty every event of each key whose content is from below its offset, for good: overwritten on disk, gone
+        from the WAL, marked with `Trait.ERASED`. That is an event below it, and a replay, wherever it stands, of what
+        was merged (`Event.through`) below it. Offsets stay taken. Beside running appends; returns how many appends
+        were rewritten.
         Raises NoSpace (try again later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:
@@ -138,6 +140,15 @@ class KeyState(msgspec.Struct):
     held: Held | None = None
 
 
+class Inspection(msgspec.Struct):
+    """Of one consumer, for an audit: the highest offsets that stand in any row (NOTHING: none), and as sentences what
+    cannot be read or contradicts itself."""
+
+    settled_through: int = NOTHING
+    confirmed_through: int = NOTHING
+    problems: list[str] = msgspec.field(default_factory=list)
+
+
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letters: every condition that is set has to hold. Times are epoch seconds."""
 
@@ -195,6 +206,10 @@ class State(Protocol):
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
         """Empty these letters of their content and set them PURGED; returns how many."""
+
+    async def inspect(self) -> dict[str, Inspection]:
+        """What there is to say of every consumer's rows, by name, and under "" what belongs to none. Reads everything:
+        takes seconds with millions of keys, and holds up nobody but other questions."""
 
     async def prune(self, now: float, /) -> None:
         """Enforce the retention limits (ledger days and keys, dead letter days), in slices. `now`: epoch seconds."""
@@ -368,6 +383,7 @@ __all__ = [
     "ConsumerState",
     "Control",
     "Destination",
+    "Inspection",
     "Intake",
     "Journal",
     "JournalSize",

@@ -11,7 +11,7 @@ import msgspec
 
 from engine.assembly.audit import audit_running
 from engine.dispatcher import Account, Consumer
-from engine.model import Append, Event, Kind, Lane, LetterState, Profile
+from engine.model import Append, Event, Held, Kind, Lane, LetterState, Profile
 from engine.ports import LetterFilter
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class EngineControl:
             reasons += [refusal.type] if refusal is not None else []
             blocked = pipeline.settler.no_space
             reasons += [f"state-{blocked.type}"] if blocked is not None else []
+            reasons += ["no-progress"] if pipeline.watchdog.stalled() else []
         return reasons
 
     def status(self) -> dict[str, object]:
@@ -88,7 +89,7 @@ class EngineControl:
             "account": consumer.account.name,
             **parts.described[consumer.name],
             "state": _state(consumer),
-            "reason": _reason(consumer),
+            "reason": _reason(consumer) or ("no-progress" if parts.pipeline.watchdog.stalled(consumer.name) else ""),
             "counts": {"accepted": accepted, **sums, "pending": pending},
             "excluded": reasons,
             "residual": consumer.residual(following),
@@ -174,28 +175,38 @@ class EngineControl:
     async def replay(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         """Each letter re-enters as a newly accepted event for its destination, in lane replay. A letter is marked in
         the transaction after its event is durable: a crash between the two replays it twice, and never loses it."""
+        settler = self._parts.pipeline.settler
         matched = await self._parts.state.count_letters(which)
         replayed, after = 0, 0
-        while not dry_run and (found := await self._parts.state.letters(which, REPLAY_AT_ONCE, after=after)):
+        await settler.flush()
+        while not dry_run:
+            # No forget is carried out between the look at a letter and its event: what it erases includes that.
+            async with settler.at_rest():
+                found = await self._parts.state.letters(which, REPLAY_AT_ONCE, after=after)
+                replayed += await self._replay(found)
+            if not found:
+                break
             after = found[-1][1].id
-            usable = [(name, held) for name, held in found if name in self._consumers]
-            events = [_replay_event(name, held.id, held.profile) for name, held in usable]
-            if events:
-                await self._parts.pipeline.commit.submit(Append(events, source="", lane=Lane.REPLAY))
-                for name, held in usable:
-                    books = self._consumers[name].books
-                    books.open.letters.append((held.id, LetterState.REPLAYED))
-                    books.letters -= 1
-                await self._parts.pipeline.settler.flush()
-            replayed += len(events)
+            await settler.flush()
         return {"matched": matched, "replayed": replayed}
+
+    async def _replay(self, found: Sequence[tuple[str, Held]]) -> int:
+        letters = [(self._consumers[name], held) for name, held in found if name in self._consumers]
+        usable = [(one, held) for one, held in letters if not one.is_forgotten(held.profile.key, held.profile.through)]
+        if not usable:
+            return 0
+        events = [_replay_event(one.name, held.id, held.profile) for one, held in usable]
+        await self._parts.pipeline.commit.submit(Append(events, source="", lane=Lane.REPLAY))
+        for one, held in usable:
+            one.erase_if_forgotten(held.profile.key, held.profile.through)  # the forget was read meanwhile
+            one.books.open.letters.append((held.id, LetterState.REPLAYED))
+            one.books.letters -= 1
+        return len(usable)
 
     async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         matched = await self._parts.state.count_letters(which)
         purged = 0 if dry_run else await self._parts.state.purge_letters(which)
-        for consumer in self._parts.consumers if purged else ():
-            kept = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name))
-            consumer.books.letters = kept
+        await self._parts.pipeline.settler.recount_letters()
         return {"matched": matched, "purged": purged}
 
     # -- books ----------------------------------------------------------------------------------------------------
@@ -211,7 +222,7 @@ class EngineControl:
         copy, and the journal copy goes further than any offset the state copy knows."""
         await anyio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._parts.pipeline.settler.flush()
-        async with self._parts.pipeline.settler.lock:
+        async with self._parts.pipeline.settler.at_rest():
             await self._parts.state.backup(directory / "state.db")
             await self._parts.journal.backup(directory / "journal.db")
         files: Sequence[Path] = [directory / "journal.db", directory / "state.db"]

@@ -159,6 +159,9 @@ class Books:
         """Erase what is stored of a key. `held`: its profile on disk, if that is in nobody's memory: its events are
         excluded now."""
         self._unhold(key)
+        letters = [held for held in self.open.hold if held.profile.key == key]  # a forget goes first in a transaction
+        self.open.hold = [held for held in self.open.hold if held.profile.key != key]
+        self.letters -= len(letters)
         self.open.verdicts = [entry for entry in self.open.verdicts if entry.key != key]
         self.open.forget.append((key, offset))
         self.recent[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
@@ -170,6 +173,12 @@ class Books:
             self.held_events -= events
             self.held_profiles -= 1
 
+    def recount_letters(self, kept: int) -> None:
+        """Letters were deleted. `kept`: how many are on disk, while the settler has nothing in hand."""
+        buried = sum(held.kind != HeldKind.WAITING for held in self.open.hold)
+        replayed = sum(state == LetterState.REPLAYED for _, state in self.open.letters)
+        self.letters = kept + buried - replayed
+
     def _count(self, name: str, events: int) -> None:
         if name not in self.counts and len(self.counts) >= MOST_REASONS and ":" in name:
             name = f"{name.partition(':')[0]}:other"
@@ -178,13 +187,15 @@ class Books:
         self.metrics.count(name, events)
 
     def _notify(self, profile: Profile, outcome: Outcome) -> None:
-        receipts: list[tuple[Any, int]] = list(profile.receipts or ())
+        receipts: list[tuple[Any, int, int]] = list(profile.receipts or ())
         if profile.under:
             receipts = [*receipts, *(receipt for part in profile.under for receipt in part.receipts or ())]
         notices = self._notices
-        for tracker, offset in receipts:
-            told = (tracker, outcome if offset == profile.last else Outcome.SUPERSEDED)
-            notices[told] = notices.get(told, 0) + 1
+        for tracker, offset, events in receipts:
+            newest = int(offset == profile.last)
+            for told, times in (((tracker, outcome), newest), ((tracker, Outcome.SUPERSEDED), events - newest)):
+                if times:
+                    notices[told] = notices.get(told, 0) + times
 
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 
@@ -247,6 +258,10 @@ class Books:
             if entry is not None:
                 found[key] = _newer(entry, found.get(key) or KeyState())
         return found
+
+    def durable_counts(self) -> dict[str, int]:
+        """What is on disk by its own account, while the settler has nothing in hand."""
+        return {name: events - self.open.counts.get(name, 0) for name, events in self.counts.items()}
 
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""

@@ -21,8 +21,10 @@ from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
+from engine.dispatcher.blame import Blame
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
+from engine.dispatcher.retries import Retries
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -49,6 +51,7 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     unknown_hold_seconds: float = 2.0
     max_profiles: int = 1_000_000  # its share of the buffer
     max_bytes: int = 1_073_741_824
+    patience_seconds: float = 0.0  # how long its limits let it go without a reply
 
 
 class Consumer:
@@ -90,7 +93,8 @@ class Consumer:
         self.paused = state.paused
         self.halves: deque[list[Profile]] = deque()  # of batches that have to be split: still leased
         self.unknown = 0  # profiles whose attempt may still be travelling
-        self.uncounted: list[bytes] = []  # attempts since the last success, given back if the breaker opens
+        self.blame = Blame(self.coalescer)
+        self.retries = Retries(account, clock)
         self.holding = Holding(self)
         self._still_since: float | None = None
         self._still_total = 0.0
@@ -134,7 +138,7 @@ class Consumer:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
-                    event = self._unless_forgotten(event, offset)
+                    event = self._unless_forgotten(event)
                     self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
@@ -157,12 +161,21 @@ class Consumer:
             self.coalescer.forget(key, offset, at)
             self.dirty()
 
-    def _unless_forgotten(self, event: Event, offset: int) -> Event:
+    def is_forgotten(self, key: bytes, through: int) -> bool:
+        """Has a forget been read that concerns what was merged through this offset?"""
+        return through <= self._forgets.get(key, NOTHING)
+
+    def erase_if_forgotten(self, key: bytes, through: int) -> bool:
         """A dead letter can be replayed after its key's forget was accepted and before that is carried out: what it
         holds is from below the forget, which overtakes it."""
-        if event.through > self._forgets.get(event.key, NOTHING):
+        if not self.is_forgotten(key, through):
+            return False
+        self.holding.eraser.want_again(key, self._forgets[key])
+        return True
+
+    def _unless_forgotten(self, event: Event) -> Event:
+        if not self.erase_if_forgotten(event.key, event.through):
             return event
-        self.holding.eraser.want(event.key, offset + 1)
         return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
 
     def announce(self) -> None:
@@ -222,16 +235,20 @@ class Consumer:
         return now - waited if waited >= 0 else float("-inf")
 
     def lease(self, limit: int) -> list[Profile]:
-        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
+        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow; for a probe, the one that
+        failed least: what fails on its own account must not answer for all."""
+        if self.breaker.state != "closed":
+            return self.coalescer.lease_least_tried()
         taken: list[Profile] = []
-        coalescer, fits = self.coalescer, self.batcher.fits
+        coalescer, fits, fresh_first = self.coalescer, self.batcher.fits, self.retries.have_their_share()
         only = coalescer.only_ready_lane()
         if only is not None:
-            return coalescer.lease_oldest(only, min(limit, self.batcher.max_profiles), self.batcher.max_bytes)
+            most = min(limit, self.batcher.max_profiles)
+            return coalescer.lease_oldest(only, most, self.batcher.max_bytes, fresh_first=fresh_first)
         size = 0
         while len(taken) < limit:
             lane = self.lanes.next(coalescer.ready_in)
-            head = coalescer.head(lane) if lane is not None else None
+            head = coalescer.head(lane, fresh_first=fresh_first) if lane is not None else None
             if head is None or not fits(len(taken), size, len(head.content)):
                 break
             coalescer.lease(head)
@@ -256,6 +273,16 @@ class Consumer:
             return "paused"
         breakers = (self.account.breaker, self.breaker)
         return next((breaker.reason or "failing" for breaker in breakers if breaker.state != "closed"), "")
+
+    def should_progress(self) -> bool:
+        """Is there work for the dispatcher, and nothing known that holds it up? Profiles that back off, and those whose
+        attempt may still be travelling, wait for a reason."""
+        coalescer, now = self.coalescer, self.clock.monotonic()
+        if self.paused or self.recovering or not self.breaker.may_send(now) or self.account.held_up(now):
+            return False
+        wakes_at = coalescer.wakes_at()
+        in_hand = coalescer.leased - coalescer.forgets_due - self.unknown
+        return coalescer.ready > 0 or in_hand > 0 or (wakes_at is not None and wakes_at <= now)
 
     # -- standing still: age does not run --------------------------------------------------------------------------
 
