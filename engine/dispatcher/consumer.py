@@ -25,6 +25,7 @@ from engine.dispatcher.blame import Blame
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
 from engine.dispatcher.retries import Retries
+from engine.dispatcher.standstill import Standstill
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -96,9 +97,7 @@ class Consumer:
         self.blame = Blame(self.coalescer)
         self.retries = Retries(account, clock)
         self.holding = Holding(self)
-        self._still_since: float | None = None
-        self._still_total = 0.0
-        self._wall_ahead = clock.time() - clock.monotonic()
+        self._standstill = Standstill(clock)
         self._read_to_asked = state.read_to
         self._trouble = "paused" if state.paused else ""
         self._forgets: OrderedDict[bytes, int] = OrderedDict()  # key -> offset of its newest forget that was read
@@ -287,11 +286,8 @@ class Consumer:
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:
-        """For how long, in all, nothing could be sent: paused, a breaker open, or no token. What the wall clock was set
-        forward meanwhile counts as well: nobody has waited for that long."""
-        now, since = self.clock.monotonic(), self._still_since
-        stepped = self.clock.time() - now - self._wall_ahead
-        return self._still_total + stepped + (0.0 if since is None else now - since)
+        """For how long, in all, nothing could be sent: paused, a breaker open, or no token."""
+        return self._standstill.seconds()
 
     def note_still(self) -> None:
         """See `account.Sender`; also called when the pause or the own breaker may have changed."""
@@ -299,13 +295,7 @@ class Consumer:
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("destination %s: %s", self.name, trouble or "sending again")
-        still = self.paused or self.breaker.state != "closed" or self.account.still
-        now = self.clock.monotonic()
-        if still and self._still_since is None:
-            self._still_since = now
-        elif not still and self._still_since is not None:
-            self._still_total += now - self._still_since
-            self._still_since = None
+        self._standstill.note(self.paused or self.breaker.state != "closed" or self.account.still)
 
     def too_old(self, profile: Profile) -> bool:
         limit = self.policy.max_age_seconds

@@ -20,8 +20,8 @@ import msgspec
 
 from engine.sandbox import fold_digest
 
-START_SECONDS = 30.0
-END_SECONDS = 30.0
+START_SECONDS = 60.0
+END_SECONDS = 60.0
 SETTLE_SECONDS = 40.0
 ORG, EVENT = "demo", "demo27"
 FIELDS = ("city", "zip", "jobtitle", "companyname")
@@ -453,7 +453,7 @@ async def place_at(folder: Path, sandbox_url: str, **tables: Any) -> AsyncIterat
         place.check_discreet()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, seconds: float = 45.0) -> None:
     """Ask again and again. Raises AssertionError with `otherwise` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not await condition():

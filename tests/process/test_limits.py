@@ -16,6 +16,7 @@ from harness import Oracle, Place, Producer, Program, Sandbox, place_at, until
 
 pytestmark = [
     pytest.mark.process,
+    pytest.mark.timeout(170),
     pytest.mark.skipif(shutil.which("prlimit") is None, reason="limits of a process are set with prlimit"),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from harness import Place, Sandbox, place_at
 from rounds import Say, reload_again_and_again, stall_again_and_again, stop_again_and_again
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(170)]
 SEED = int(os.environ.get("SIGNAL_SEED", "1"))
 
 
