@@ -24,7 +24,7 @@ from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
-from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.errors import NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
 from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
 
@@ -92,7 +92,7 @@ class SqliteState:
         try:
             await self._writer.run(self._load)
         except (StorageFailed, msgspec.MsgspecError) as error:
-            raise DataDirectoryError(f"state.db is damaged ({error.__cause__ or error}). {files.WAY_OUT}") from error
+            raise files.unusable(self._path or Path("state.db"), error.__cause__ or error) from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
