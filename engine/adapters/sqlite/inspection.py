@@ -64,7 +64,7 @@ def inspect_state(path: Path) -> FoundState:
     with _reading(path, found.problems) as connection:
         if connection is None or _is_foreign(connection, path, state_sql, found.problems):
             return found
-        found.problems += _integrity(connection, path)
+        found.problems += _integrity(connection, path, state_sql)
         try:
             found.consumers = state_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
@@ -97,7 +97,7 @@ def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJour
             found.foreign = _is_foreign(connection, path, journal_sql, found.problems)
             if found.foreign:
                 return found
-            found.problems += _integrity(connection, path)
+            found.problems += _integrity(connection, path, journal_sql)
             found.id, extents = _journal_id(connection), _extents(connection)
             end = max(end, _marked(connection))
     _read_rows(path, found, min((one.watermark for one in consumers), default=None), end, extents)
@@ -176,6 +176,9 @@ def _is_foreign(connection: sqlite3.Connection, path: Path, module: object, prob
     id = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     wanted_id, wanted_version = getattr(module, "APPLICATION_ID", 0), getattr(module, "VERSION", 0)
+    if (id ^ wanted_id).bit_count() == 1:
+        problems.append(f"{path.name}: its application id has a turned bit")
+        return False
     if id != wanted_id:
         problems.append(f"{path.name} is not a file of this engine")
     elif version != wanted_version:
@@ -183,9 +186,11 @@ def _is_foreign(connection: sqlite3.Connection, path: Path, module: object, prob
     return bool(id != wanted_id or version != wanted_version)
 
 
-def _integrity(connection: sqlite3.Connection, path: Path) -> list[str]:
-    """What SQLite finds wrong with it."""
+def _integrity(connection: sqlite3.Connection, path: Path, module: object) -> list[str]:
+    """What SQLite finds wrong with it; its tables are asked for as the engine asks for them."""
     try:
+        for question in getattr(module, "PROBES", ()):
+            connection.execute(f"{question} LIMIT 1").fetchone()
         rows = connection.execute(f"PRAGMA integrity_check({SHOWN_PROBLEMS})").fetchall()
     except DAMAGE as error:
         return [f"{path.name}: {error}"]
