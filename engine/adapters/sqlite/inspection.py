@@ -15,7 +15,7 @@ from engine.adapters.sqlite import held_sql, journal_sql, state_sql
 from engine.adapters.sqlite.files import DAMAGE, copy_connection, prepare_file, sync_directory
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
-from engine.adapters.sqlite.wal import examine
+from engine.adapters.sqlite.wal import examine, wal_of
 from engine.core.codec import unpack_verdicts
 from engine.errors import DataDirectoryError, StorageFailed
 from engine.model import Append, Event, Lane, Trait
@@ -155,9 +155,11 @@ def _inspect_wal(path: Path, problems: list[str]) -> int:
 
 @contextmanager
 def _reading(path: Path, problems: list[str]) -> Iterator[sqlite3.Connection | None]:
-    """A connection that can change nothing, or None when there can be none."""
+    """A connection that can change nothing, or None when there can be none. Without a WAL it leaves no files either."""
+    wal = wal_of(path)
+    mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+        connection = sqlite3.connect(f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None)
     except DAMAGE as error:
         problems.append(f"{path.name} cannot be opened ({error})")
         yield None
