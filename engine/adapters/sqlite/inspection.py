@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from engine.adapters.sqlite import held_sql, journal_sql, state_sql
-from engine.adapters.sqlite.files import DAMAGE, copy_connection, prepare_file, sync_directory
+from engine.adapters.sqlite.files import DAMAGE, copy_connection, has_schema, prepare_file, sync_directory
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
 from engine.adapters.sqlite.wal import examine, wal_of
@@ -64,7 +64,7 @@ def inspect_state(path: Path) -> FoundState:
     with _reading(path, found.problems) as connection:
         if connection is None or _is_foreign(connection, path, state_sql, found.problems):
             return found
-        found.problems += _integrity(connection, path, state_sql)
+        found.problems += _integrity(connection, path, state_sql.SCHEMA)
         try:
             found.consumers = state_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
@@ -97,7 +97,7 @@ def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJour
             found.foreign = _is_foreign(connection, path, journal_sql, found.problems)
             if found.foreign:
                 return found
-            found.problems += _integrity(connection, path, journal_sql)
+            found.problems += _integrity(connection, path, journal_sql.SCHEMA)
             found.id, extents = _journal_id(connection), _extents(connection)
             end = max(end, _marked(connection))
     _read_rows(path, found, min((one.watermark for one in consumers), default=None), end, extents)
@@ -188,11 +188,11 @@ def _is_foreign(connection: sqlite3.Connection, path: Path, module: object, prob
     return bool(id != wanted_id or version != wanted_version)
 
 
-def _integrity(connection: sqlite3.Connection, path: Path, module: object) -> list[str]:
-    """What SQLite finds wrong with it; its tables are asked for as the engine asks for them."""
+def _integrity(connection: sqlite3.Connection, path: Path, schema: str) -> list[str]:
+    """What SQLite finds wrong with it, and whether its tables are what they should be."""
     try:
-        for question in getattr(module, "PROBES", ()):
-            connection.execute(f"{question} LIMIT 1").fetchone()
+        if not has_schema(connection, schema):
+            return [f"{path.name}: its tables are not those of its format"]
         rows = connection.execute(f"PRAGMA integrity_check({SHOWN_PROBLEMS})").fetchall()
     except DAMAGE as error:
         return [f"{path.name}: {error}"]
@@ -218,7 +218,7 @@ def _marked(connection: sqlite3.Connection) -> int:
 def _extents(connection: sqlite3.Connection) -> list[tuple[int, int]]:
     """(first, count) of the rows as the tree has them, whole or not, as far as it can be walked."""
     found: list[tuple[int, int]] = []
-    with suppress(*DAMAGE):
+    with suppress(*DAMAGE, TypeError):  # a damaged schema has other columns
         for first, count in connection.execute("SELECT first, count FROM append ORDER BY first"):
             found.append((int(first), int(count)))
     return found

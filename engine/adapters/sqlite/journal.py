@@ -181,7 +181,9 @@ class SqliteJournal:
         stored = sql.marked(connection)
         if self._next < stored:
             raise sql.missing(self._next, stored)
-        sql.mark(connection, self._next)
+        if self._next > stored:
+            sql.mark(connection, self._next)
+            truncate_wal(connection)  # nothing is left of the last process's
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
         id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
         self._first = self._next if first is None else first

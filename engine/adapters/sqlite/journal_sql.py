@@ -23,9 +23,6 @@ CREATE TABLE append (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
 COLUMNS = "first, count, source, lane, accepted_at, crc, payload"
-PROBES = (f"SELECT {COLUMNS} FROM append", "SELECT name, value FROM meta")
-"""Questions that fail when a table is not what it was."""
-
 Row = tuple[int, int, str, int, float, int, bytes]
 
 

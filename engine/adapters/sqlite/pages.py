@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine.adapters.sqlite.journal_sql import Row, unpack
-from engine.adapters.sqlite.wal import BEFORE_THE_FIRST, FRAME_HEADER_BYTES, Frame, Wal, wal_of
+from engine.adapters.sqlite.wal import FRAME_HEADER_BYTES, Wal, wal_of
 from engine.errors import StorageFailed
 
 USUAL_PAGE_BYTES = 4_096
@@ -48,14 +48,11 @@ class Pages:
         newer, spare = {}, []
         for index, frame in enumerate(frames):
             content = self._wal.content[frame.position + FRAME_HEADER_BYTES :][: self.size]
-            if self._is_whole(frames, index):
+            if self._wal.stands(frames, index, self.size):
                 newer[frame.page] = content
             else:
                 spare.append(content)
         return newer, spare
-
-    def _is_whole(self, frames: list[Frame], index: int) -> bool:
-        return self._wal.follows(frames[index], frames[index - 1] if index else BEFORE_THE_FIRST, self.size)
 
     def __iter__(self) -> Iterator[bytes]:
         count = max(len(self._file) // self.size, max(self._newer, default=0))

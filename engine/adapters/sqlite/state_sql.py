@@ -42,12 +42,6 @@ CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
 
 _LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
-PROBES = (
-    f"SELECT consumer, {_LEDGER} FROM ledger",
-    "SELECT id, consumer, through, folded, packed FROM verdicts",
-    "SELECT account, until FROM pause",
-)
-"""Questions that fail when a table is not what it was."""
 _UPSERT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
     outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -83,13 +83,25 @@ class Wal:
             page, pages = struct.unpack_from(">II", self.content, position)
             yield Frame(page, pages > 0, position, self._salts_differ(position) <= DAMAGED_BITS)
 
-    def follows(self, frame: Frame, before: Frame, page_size: int) -> bool:
-        """Is it as it was written, behind the frame before it, going by the checksum that stands there?"""
-        seed = struct.unpack_from(">II", self.content, before.position + 16)
-        expected = struct.unpack_from(">II", self.content, frame.position + 16)
-        head, start = self.content[frame.position : frame.position + 8], frame.position + FRAME_HEADER_BYTES
-        page = self.content[start : start + page_size]
-        return not self._salts_differ(frame.position) and self._sum(page, self._sum(head, seed)) == expected
+    def stands(self, frames: Sequence[Frame], index: int, page_size: int) -> bool:
+        """Is this frame as it was written, going by the frames before it? The checksum of the one before seeds its
+        own; where that is damaged, the one it should have had does."""
+        before = frames[index - 1] if index else BEFORE_THE_FIRST
+        found = self._checksum(frames[index])
+        if self._salts_differ(frames[index].position):
+            return False
+        if self._computed(frames[index], self._checksum(before), page_size) == found:
+            return True
+        seed = self._checksum(frames[index - 2] if index > 1 else BEFORE_THE_FIRST)
+        return index > 0 and self._computed(frames[index], self._computed(before, seed, page_size), page_size) == found
+
+    def _checksum(self, frame: Frame) -> tuple[int, ...]:
+        return struct.unpack_from(">II", self.content, frame.position + 16)
+
+    def _computed(self, frame: Frame, seed: tuple[int, ...], page_size: int) -> tuple[int, int]:
+        start = frame.position + FRAME_HEADER_BYTES
+        head = self._sum(self.content[frame.position : frame.position + 8], seed)
+        return self._sum(self.content[start : start + page_size], head)
 
     def _salts_differ(self, position: int) -> int:
         """In how many bits the salts of the frame there differ from the header's."""
@@ -124,15 +136,13 @@ def examine(path: Path) -> WalTail:
     if not path.exists() or not path.stat().st_size:
         return WalTail(len(frames), 0, acknowledged=True)  # SQLite deletes the WAL of an empty file
     taken = _taken(path)
-    return WalTail(len(frames), taken, _acknowledged(wal, frames[taken:]))
+    return WalTail(len(frames), taken, _acknowledged(wal, frames, taken))
 
 
-def _acknowledged(wal: Wal, behind: list[Frame]) -> bool:
-    """Does a commit end among these, with a whole frame of a later one behind it?"""
-    ends = [index for index, frame in enumerate(behind) if frame.ends_commit and frame.belongs]
-    return bool(ends) and any(
-        wal.follows(behind[index], behind[index - 1], wal.page_size) for index in range(ends[0] + 1, len(behind))
-    )
+def _acknowledged(wal: Wal, frames: Sequence[Frame], taken: int) -> bool:
+    """Does a commit end behind those that are taken, with a whole frame of a later one behind it?"""
+    ends = [index for index in range(taken, len(frames)) if frames[index].ends_commit and frames[index].belongs]
+    return bool(ends) and any(wal.stands(frames, index, wal.page_size) for index in range(ends[0] + 1, len(frames)))
 
 
 def _taken(path: Path) -> int:
