@@ -49,6 +49,7 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     unknown_hold_seconds: float = 2.0
     max_profiles: int = 1_000_000  # its share of the buffer
     max_bytes: int = 1_073_741_824
+    patience_seconds: float = 0.0  # how long its limits let it go without a reply
 
 
 class Consumer:
@@ -103,12 +104,10 @@ class Consumer:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def has_room(self, events: int = 1) -> bool:
-        """May it take in so many more events? Recovery may always."""
+    def room(self) -> int:
+        """How many more events it may take in: each may be about another profile. Recovery does not ask."""
         coalescer, policy = self.coalescer, self.policy
-        return self.recovering or (
-            len(coalescer) + events <= policy.max_profiles and coalescer.bytes < policy.max_bytes
-        )
+        return max(0, policy.max_profiles - len(coalescer)) if coalescer.bytes < policy.max_bytes else 0
 
     def take(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None = None) -> None:
         """Take in an append at `position`. `accounted` (recovery): what is settled or held already, by key."""
@@ -253,6 +252,16 @@ class Consumer:
             return "paused"
         breakers = (self.account.breaker, self.breaker)
         return next((breaker.reason or "failing" for breaker in breakers if breaker.state != "closed"), "")
+
+    def should_progress(self) -> bool:
+        """Is there work for the dispatcher, and nothing known that holds it up? Profiles that back off, and those whose
+        attempt may still be travelling, wait for a reason."""
+        coalescer, now = self.coalescer, self.clock.monotonic()
+        if self.paused or self.recovering or not self.breaker.may_send(now) or self.account.held_up(now):
+            return False
+        wakes_at = coalescer.wakes_at()
+        in_hand = coalescer.leased - coalescer.forgets_due - self.unknown
+        return coalescer.ready > 0 or in_hand > 0 or (wakes_at is not None and wakes_at <= now)
 
     # -- standing still: age does not run --------------------------------------------------------------------------
 

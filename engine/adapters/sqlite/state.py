@@ -18,6 +18,7 @@ import msgspec
 from engine.adapters.sqlite import files, held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.inspect_sql import inspect
 from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits
 from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.threads import in_thread
@@ -26,7 +27,7 @@ from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
 from engine.errors import NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
-from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
+from engine.ports import ConsumerState, Inspection, KeyState, LetterFilter, Transition
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -40,7 +41,6 @@ READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-65536")
 CHECKPOINT_WRITES = 200
 UNFOLDED_KEYS = 200_000
 """Keys kept in memory until they are folded; beyond that folding goes before settling."""
-KEYS_PER_QUERY = 500
 DAY_SECONDS = 86_400.0
 PRUNE_SLICE = 500
 
@@ -59,7 +59,7 @@ class SqliteState:
     ) -> None:
         self._path, self._connect, self._sync_directory = path, connect, sync_directory
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
-        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background)
+        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
         if path is not None:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
@@ -69,6 +69,7 @@ class SqliteState:
         self._unfolded = Unfolded()
         self._has_ledger: set[int] = set()
         self._has_waiting: set[int] = set()
+        self._has_letters: set[int] = set()
         self._writes = 0
 
     def __repr__(self) -> str:
@@ -100,6 +101,11 @@ class SqliteState:
         self._has_waiting = {
             id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind = 'waiting'")
         }
+        self._has_letters = {
+            id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind <> 'waiting'")
+        }
+        if not self._ledger.enabled:
+            sql.clear_digests(connection)
         rows = connection.execute("SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id")
         for row, consumer, packed in rows:
             self._remember(consumer, row, unpack_verdicts(packed).entries)
@@ -130,6 +136,9 @@ class SqliteState:
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         if len(self._unfolded) > UNFOLDED_KEYS:
             await self._writer.run(self._fold_all)
+        for transition in transitions:  # before their rows are there to be folded
+            if any(held.kind != HeldKind.WAITING for held in transition.hold):
+                self._has_letters.add(self._ids[transition.consumer])
         rows = await self._writer.run(lambda connection: self._apply(connection, transitions, pauses or {}))
         self._unfolded.drop_folded()
         for transition, row in zip(transitions, rows, strict=True):
@@ -153,19 +162,24 @@ class SqliteState:
         return rows
 
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
-        if self._ledger.enabled and entries:
+        if entries and (self._ledger.enabled or id in self._has_letters):
             self._unfolded.add(id, row, entries)
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
-        if self._ledger.enabled:
-            row = sql.fold_one(connection)
-            if row is not None:
-                self._note_folded(connection, row)
-                return True
-        more = sql.reclaim(connection, folded_only=self._ledger.enabled)
+        letters_of = self._only_letters_of()
+        row = sql.fold_one(connection, letters_of)
+        if row is not None:
+            self._note_folded(connection, row)
+            return True
+        more = sql.reclaim(connection, letters_of)
         self._checkpoint_sometimes(connection)
         return more
+
+    def _only_letters_of(self) -> list[int] | None:
+        """Without a ledger only keys with dead letters are kept in it, and only these consumers have any: a replay has
+        to find out what has overtaken it."""
+        return None if self._ledger.enabled else sorted(self._has_letters)
 
     def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
         (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
@@ -173,7 +187,7 @@ class SqliteState:
         self._unfolded.folded_through = row
 
     def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while self._ledger.enabled and (row := sql.fold_one(connection)) is not None:
+        while (row := sql.fold_one(connection, self._only_letters_of())) is not None:
             self._note_folded(connection, row)
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
@@ -201,7 +215,7 @@ class SqliteState:
         recent = self._unfolded.find(id, keys)
         found: dict[bytes, KeyState] = {}
         unfolded: int | None = 0
-        if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
+        if id in self._has_waiting or id in self._has_ledger:
             together, unfolded = await self._lookups.ask(id, keys)
             found = {key: KeyState(it.entry, it.held) for key in keys if (it := together.get(key)) is not None}
         for key, (entry, row) in recent.items():
@@ -218,9 +232,9 @@ class SqliteState:
         found: dict[bytes, KeyState] = {}
         connection.execute("BEGIN")
         unfolded = sql.first_unfolded(connection)
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            some = keys[start : start + KEYS_PER_QUERY]
-            if self._ledger.enabled:
+        for start in range(0, len(keys), held_sql.KEYS_PER_QUERY):
+            some = keys[start : start + held_sql.KEYS_PER_QUERY]
+            if id in self._has_ledger:
                 for entry in sql.ledger_entries(connection, id, some):
                     found[entry.key] = KeyState(entry)
             for held in held_sql.waiting(connection, id, some) if id in self._has_waiting else ():
@@ -240,6 +254,9 @@ class SqliteState:
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
         return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
+
+    async def inspect(self) -> dict[str, Inspection]:
+        return await self._reader.run(inspect)
 
     # -- keeping house --------------------------------------------------------------------------------------------
 
