@@ -38,6 +38,11 @@ def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
     )
 
 
+def holders(connection: sqlite3.Connection, condition: str) -> set[int]:
+    """Consumers of which something is held that meets this condition."""
+    return {id for (id,) in connection.execute(f"SELECT DISTINCT consumer FROM held WHERE {condition}")}
+
+
 def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[Held]:
     marks = ", ".join("?" * len(keys))
     for row in connection.execute(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from engine.adapters.sqlite import held_sql, journal_sql, state_sql
+from engine.adapters.sqlite import consumer_sql, held_sql, journal_sql, state_sql
 from engine.adapters.sqlite.files import DAMAGE, copy_connection, has_schema, prepare_file, sync_directory
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
@@ -66,7 +66,7 @@ def inspect_state(path: Path) -> FoundState:
             return found
         found.problems += _integrity(connection, path, state_sql.SCHEMA)
         try:
-            found.consumers = state_sql.read_consumers(connection)
+            found.consumers = consumer_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
                 unpack_verdicts(packed)
             _read_held(connection)
@@ -79,7 +79,7 @@ def _read_held(connection: sqlite3.Connection) -> None:
     after, every = 0, LetterFilter(state=None)
     while letters := held_sql.letters(connection, every, READ_AT_ONCE, after):
         after = letters[-1][1].id
-    for consumer in state_sql.consumer_ids(connection).values():
+    for consumer in consumer_sql.consumer_ids(connection).values():
         after = 0
         while waiting := held_sql.waiting_after(connection, consumer, after, READ_AT_ONCE):
             after = waiting[-1].id

@@ -185,10 +185,12 @@ class SqliteJournal:
             sql.mark(connection, self._next)
             truncate_wal(connection)  # nothing is left of the last process's
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
-        id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
+        id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+        if id is None:
+            raise StorageFailed("its id is not where it was written")
         self._first = self._next if first is None else first
         self._measure(connection, always=True)
-        return JournalTail(id, self._first, self._next)
+        return JournalTail(id[0], self._first, self._next)
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
         first = self._next
