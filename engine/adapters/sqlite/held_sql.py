@@ -16,6 +16,9 @@ KEYS_PER_QUERY = 500
 _HELD = "id, kind, at, reason, excerpt, state, profile"
 
 
+_KINDS, _STATES = frozenset(HeldKind), frozenset(LetterState)
+
+
 def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
     profile = held.profile
     if held.kind == HeldKind.WAITING:
@@ -71,7 +74,10 @@ def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: in
 
 
 def _held(row: tuple[int, str, float, str, str, str, bytes]) -> Held:
+    """Raises msgspec.DecodeError when the row is not what was written."""
     id, kind, at, reason, excerpt, state, profile = row
+    if kind not in _KINDS or state not in _STATES or not isinstance(profile, bytes):
+        raise msgspec.DecodeError(f"the row of the held profile {id} is not what was written")
     return Held(HeldKind(kind), unpack_profile(profile), at, reason, excerpt, LetterState(state), id)
 
 

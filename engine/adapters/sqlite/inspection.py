@@ -70,7 +70,7 @@ def inspect_state(path: Path) -> FoundState:
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
                 unpack_verdicts(packed)
             _read_held(connection)
-        except (*DAMAGE, msgspec.MsgspecError, ValueError) as error:
+        except (*DAMAGE, msgspec.MsgspecError, ValueError, TypeError) as error:
             found.problems.append(f"{path.name} cannot be read ({error})")
     return found
 

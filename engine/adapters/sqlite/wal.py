@@ -140,9 +140,11 @@ def examine(path: Path) -> WalTail:
 
 
 def _acknowledged(wal: Wal, frames: Sequence[Frame], taken: int) -> bool:
-    """Does a commit end behind those that are taken, with a whole frame of a later one behind it?"""
-    ends = [index for index in range(taken, len(frames)) if frames[index].ends_commit and frames[index].belongs]
-    return bool(ends) and any(wal.stands(frames, index, wal.page_size) for index in range(ends[0] + 1, len(frames)))
+    """Does a whole commit end behind those that are taken, with a whole frame of a later one behind it?
+
+    The frame that ends it has to be as it was written: a torn header may have the mark of an earlier log."""
+    whole = [index for index in range(taken, len(frames)) if wal.stands(frames, index, wal.page_size)]
+    return any(frames[index].ends_commit for index in whole[:-1])
 
 
 def _taken(path: Path) -> int:
