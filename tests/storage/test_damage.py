@@ -41,13 +41,12 @@ async def make(directory: Path, groups: list[list[Append]]) -> Original:
     """The first half of the groups in the file, the other half in the WAL."""
     os.mkdir(directory)
     disk = SimulatedDisk(directory)
-    half, firsts = len(groups) // 2, []
+    half = len(groups) // 2
     async with opened(journal_on(disk)) as journal:
         for group in groups[:half]:
             await journal.append(group)
     async with opened(journal_on(disk)) as journal:
-        for group in groups[half:]:
-            firsts.append(await journal.append(group))
+        firsts = [await journal.append(group) for group in groups[half:]]
         disk.image(directory / "killed", random.Random(0), "none")
     events = [event for group in groups for append in group for event in append.events]
     return Original({name: (directory / "killed" / name).read_bytes() for name in FILES}, events, firsts[-2])

@@ -126,7 +126,7 @@ class SqliteJournal:
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
         """In slices of the reader's and the writer's time, so that a waiting commit is held up by one slice at most."""
-        position, end, rewritten = 0, max(below.values(), default=0), 0
+        position, end, rewritten = 0, self._next if below else 0, 0
         while position < end:
             appends = await self.read(position, ERASE_EVENTS)
             if not appends:
@@ -183,7 +183,7 @@ class SqliteJournal:
             raise sql.missing(self._next, stored)
         if self._next > stored:
             sql.mark(connection, self._next)
-            truncate_wal(connection)  # nothing is left of the last process's
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
         id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
         if id is None:
