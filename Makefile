@@ -43,7 +43,7 @@ KNOBS ?=
 simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many, SEED=17 for one again (1,000 take 30 s)
 	$(BIN)/python tests/simulation/simulate.py --runs $(RUNS) --first $(FIRST) --knobs '$(KNOBS)' $(if $(SEED),--seed $(SEED))
 
-test-faults: $(VENV)/.development ## Faults, full disks, 1,000 kills, 100 stops (about 35 minutes; KILLS=100 SIGNAL_ROUNDS=10: ten)
+test-faults: $(VENV)/.development ## Faults, full disks, 9,000 cancellations, 1,000 kills, 100 stops (about 40 minutes; KILLS=100 SIGNAL_ROUNDS=10: ten)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
 
 kills: $(VENV)/.development ## Of these only kill -9 (KILLS=1000: 20 minutes; KILL_SEED=1, KILL_LANES=3 at a time, KILL_SECONDS=)

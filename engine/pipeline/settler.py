@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -54,7 +53,7 @@ class Settler:
         self.no_space: NoSpace | None = None
         self._settling = False
         self._rounds = 0
-        self._resting = 0
+        self.resting = 0  # how many wait for rest, or have it
 
     def dirty(self) -> None:
         self._dirty.set()
@@ -66,20 +65,14 @@ class Settler:
         self._pauses[account] = until
         self._dirty.set()
 
-    @asynccontextmanager
-    async def at_rest(self) -> AsyncIterator[None]:
-        """Nothing is written meanwhile, however long that takes."""
-        self._resting += 1
-        try:
-            async with self.lock:
-                yield
-        finally:
-            self._resting -= 1
+    def at_rest(self) -> _AtRest:
+        """`async with settler.at_rest():` nothing is written meanwhile, however long that takes."""
+        return _AtRest(self)
 
     def should_progress(self) -> tuple[bool, int]:
         """Is there anything to write, or in hand, though there is room? And what grows with every transaction."""
         waits = self._dirty.is_set() or self._settling or any(one.books.verdicts_open for one in self._consumers)
-        return waits and not self._resting and self.no_space is None, self._rounds
+        return waits and not self.resting and self.no_space is None, self._rounds
 
     async def run(self) -> None:
         while True:
@@ -233,6 +226,25 @@ class Settler:
         if below > self._released:
             self._released = below
             self._journal.release(below)
+
+
+class _AtRest:
+    """The settler's lock, taken for as long as it takes."""
+
+    def __init__(self, settler: Settler) -> None:
+        self._settler = settler
+
+    async def __aenter__(self) -> None:
+        self._settler.resting += 1
+        try:
+            await self._settler.lock.acquire()
+        except BaseException:
+            self._settler.resting -= 1
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._settler.lock.release()
+        self._settler.resting -= 1
 
 
 def _fail(asked: asyncio.Future[None], error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from typing import Any
 
 import anyio
 import pytest
+from typer.testing import CliRunner
 
 from engine import Config, Engine
 from engine.assembly.offline import open_control
+from engine.cli.app import app
 from engine.core.codec import pack_profile, unpack_profile
 from engine.errors import DataDirectoryError
 from engine.testing.destination import FakeDestination, Step, reject
@@ -152,6 +155,7 @@ STATE: dict[str, tuple[Damage, str]] = {
         sql("UPDATE verdicts SET through = through + 1"),
         "and says",
     ),
+    "verdicts, gone": (sql("DELETE FROM verdicts"), "held profiles would be read again"),
     "held, counted": (sql("UPDATE held SET events = events + 1 WHERE kind = 'waiting'"), "held profiles with"),
     "held, packed": (_held(_one_more), "held profiles with"),
     "held, gone": (
@@ -208,3 +212,32 @@ def test_files_that_cannot_go_on_are_refused_with_the_reason(filled: Path, tmp_p
     file, damage, said = REFUSED[name]
     with pytest.raises(DataDirectoryError, match=said):
         anyio.run(audited, damaged(filled, tmp_path, file, damage))
+
+
+TABLES = """
+[ingress]
+port = 0
+[buffer]
+max_profiles = 40
+[[account]]
+[account.rate]
+requests_per_second = 2_000.0
+burst = 20
+[[destination]]
+name = "demo"
+[destination.batch]
+max_profiles = 10
+[[destination]]
+name = "still"
+[destination.batch]
+max_profiles = 10
+"""
+
+
+@pytest.mark.parametrize(("damage", "code"), [(lambda connection: None, 0), (STATE["start"][0], 1)])
+def test_the_command_says_so_with_its_exit_code(filled: Path, tmp_path: Path, damage: Damage, code: int) -> None:
+    damaged(filled, tmp_path, "state.db", damage)
+    (tmp_path / "config.toml").write_text(TABLES)
+    ended = CliRunner().invoke(app, ["audit", "--json", "--config", str(tmp_path / "config.toml")])
+    assert ended.exit_code == code, ended.output
+    assert json.loads(ended.stdout)["ok"] is (code == 0)
