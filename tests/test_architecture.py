@@ -83,8 +83,6 @@ LONGER = {
     "ports.py": 420,  # contracts, mostly text
     "core/coalescer.py": 540,  # one invariant over six indexes; it does not split
     "dispatcher/account.py": 345,
-    "adapters/sqlite/state.py": 310,
-    "adapters/sqlite/state_sql.py": 315,
     "assembly/engine.py": 310,  # the front door of the library, mostly docstrings
     "dispatcher/attempts.py": 400,
     "dispatcher/consumer.py": 360,

@@ -19,6 +19,7 @@ from engine.cli import (
     demo,
     destinations,
     forget,
+    journal,
     keys,
     output,
     sandbox,
@@ -119,6 +120,7 @@ app.command("bench", rich_help_panel=RUN)(bench.bench)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)
 app.command("audit", rich_help_panel=SEE)(audit.audit)
+app.add_typer(journal.commands, name="journal", rich_help_panel=SEE)
 app.add_typer(destinations.commands, name="destinations", rich_help_panel=CHANGE)
 app.add_typer(dead_letters.commands, name="dead-letters", rich_help_panel=CHANGE)
 app.add_typer(keys.commands, name="keys", rich_help_panel=CHANGE)

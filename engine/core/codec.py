@@ -14,6 +14,11 @@ _events = msgspec.msgpack.Decoder(list[Event])
 _profile = msgspec.msgpack.Decoder(Profile)
 
 
+SEAL = b"\xc1"
+"""Stands before a checksum and what it covers. No msgpack begins with it, so rows from before it are read as well."""
+SEAL_BYTES = 5
+
+
 def pack_events(events: list[Event]) -> bytes:
     return _encoder.encode(events)
 
@@ -70,20 +75,35 @@ _rows = msgspec.msgpack.Decoder(VerdictRow)
 
 
 def pack_verdicts(row: VerdictRow) -> bytes:
-    return _encoder.encode(row)
+    return _sealed(_encoder.encode(row))
 
 
 def unpack_verdicts(packed: bytes) -> VerdictRow:
-    return _rows.decode(packed)
+    """Raises msgspec.DecodeError for what was never packed here, or is not as it was."""
+    return _rows.decode(_opened(packed))
 
 
 def pack_profile(profile: Profile) -> bytes:
     assert profile.receipts is None, "nobody's receipt is ever stored"
-    return _encoder.encode(profile)
+    return _sealed(_encoder.encode(profile))
 
 
 def unpack_profile(packed: bytes) -> Profile:
-    return _profile.decode(packed)
+    """Raises msgspec.DecodeError for what was never packed here, or is not as it was."""
+    return _profile.decode(_opened(packed))
+
+
+def _sealed(content: bytes) -> bytes:
+    return SEAL + zlib.crc32(content).to_bytes(4, "big") + content
+
+
+def _opened(packed: bytes) -> bytes | memoryview:
+    if packed[:1] != SEAL:
+        return packed
+    content = memoryview(packed)[SEAL_BYTES:]
+    if zlib.crc32(content) != int.from_bytes(packed[1:SEAL_BYTES], "big"):
+        raise msgspec.DecodeError("its checksum does not match")
+    return content
 
 
 def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:

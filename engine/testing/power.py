@@ -118,6 +118,10 @@ class SimulatedDisk:
         leaves of the writes before it is decided at random, and no later sync changes it."""
         self._faults.append(_Fault(operation, code or _CODES[operation], skip, times, partial, name))
 
+    def heal(self) -> None:
+        """No fault is to come any more."""
+        self._faults.clear()
+
     # -- what SQLite does (`vfs.Watcher`) ----------------------------------------------------------------------------
 
     def open(self, path: str, *, is_new: bool, is_database: bool) -> _OpenFile:

@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[str, Damage, str]] = {
     "a journal that ends below a watermark": (
         "journal.db",
         sql("DELETE FROM append WHERE first > 0"),
-        "state.db knows of offsets up to",
+        "journal.db is damaged \\(offsets .* are missing\\)",
     ),
     "a watermark beyond the journal": (
         "state.db",

@@ -49,6 +49,7 @@ def test_all_commands_of_the_contract_are_there() -> None:
             "audit",
             "forget",
             "backup",
+            "journal check",
             "bench",
             "keys new",
         ),

@@ -44,6 +44,7 @@ class Run:
             self.refusals.append(error)
         finally:
             await journal.close()
+            self.disk.heal()
 
     async def _turn(self, journal: SqliteJournal, turn: int) -> None:
         append = append_of(f"person {turn}", note=str(turn) * 6_000)

@@ -20,6 +20,8 @@ PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code names its class."""
 NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
 BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+DAMAGE = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What reading a damaged file may raise; the second where SQLite quotes damaged text in its message."""
 WAL_INDEX_BYTES = 32_768
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
 WAY_OUT = (
@@ -60,15 +62,13 @@ def prepare_file(
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise DataDirectoryError(_in_use(path))
-    except sqlite3.DatabaseError as error:
+    except DAMAGE as error:
         code = getattr(error, "sqlite_errorcode", 0)
         if code in NO_SPACE_CODES or (code & PRIMARY_CODE == sqlite3.SQLITE_IOERR and _is_full(path.parent)):
             raise NoSpace("disk-full", f"no room on the disk to open {path.name}") from error
         if code & PRIMARY_CODE in BUSY_CODES:
             raise DataDirectoryError(_in_use(path)) from error
-        if code & PRIMARY_CODE not in DAMAGE_CODES:
-            raise DataDirectoryError(f"{path.name} cannot be read and written ({error})") from error
-        raise DataDirectoryError(f"{path.name} is damaged ({error}). {WAY_OUT}") from error
+        raise unusable(path, error) from error
     finally:
         connection.close()
     try:
@@ -87,7 +87,7 @@ def _checked_wal(path: Path) -> int:
     """How many frames SQLite is going to throw away. Raises DataDirectoryError when it should not."""
     try:
         tail = examine(path)
-    except (sqlite3.Error, OSError):
+    except (*DAMAGE, OSError):
         return 0  # whatever it is, opening the file to work on it meets it again and has a name for it
     if tail.acknowledged:
         raise DataDirectoryError(
@@ -95,6 +95,13 @@ def _checked_wal(path: Path) -> int:
             f"commits that were acknowledged stand behind them. Nothing was changed. {WAY_OUT}"
         )
     return tail.discarded
+
+
+def unusable(path: Path, error: BaseException) -> DataDirectoryError:
+    """What a failure to work on this file means: a disk that does not work is not a damaged file."""
+    if getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE not in DAMAGE_CODES:
+        return DataDirectoryError(f"{path.name} cannot be read and written ({error})")
+    return DataDirectoryError(f"{path.name} is damaged ({error}). {WAY_OUT}")
 
 
 def _in_use(path: Path) -> str:
@@ -124,6 +131,20 @@ def _check_or_create(
         )
     if found_version < version:
         raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
+    if not has_schema(connection, schema):
+        raise DataDirectoryError(f"{path.name} is damaged (its tables are not those of its format). {WAY_OUT}")
+
+
+def has_schema(connection: sqlite3.Connection, schema: str) -> bool:
+    """Are its tables and indexes those that this schema makes? A bit turned in a column's name is seen nowhere else."""
+    with closing(sqlite3.connect(":memory:")) as new:
+        new.executescript(schema)
+        return _schema_of(connection) == _schema_of(new)
+
+
+def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")
+    return [(*row[:3], " ".join(str(row[3]).split())) for row in rows]
 
 
 def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:

@@ -16,6 +16,9 @@ KEYS_PER_QUERY = 500
 _HELD = "id, kind, at, reason, excerpt, state, profile"
 
 
+_KINDS, _STATES = frozenset(HeldKind), frozenset(LetterState)
+
+
 def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
     profile = held.profile
     if held.kind == HeldKind.WAITING:
@@ -36,6 +39,11 @@ def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
             pack_profile(profile),
         ),
     )
+
+
+def holders(connection: sqlite3.Connection, condition: str) -> set[int]:
+    """Consumers of which something is held that meets this condition."""
+    return {id for (id,) in connection.execute(f"SELECT DISTINCT consumer FROM held WHERE {condition}")}
 
 
 def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> Iterable[Held]:
@@ -66,7 +74,10 @@ def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: in
 
 
 def _held(row: tuple[int, str, float, str, str, str, bytes]) -> Held:
+    """Raises msgspec.DecodeError when the row is not what was written."""
     id, kind, at, reason, excerpt, state, profile = row
+    if kind not in _KINDS or state not in _STATES or not isinstance(profile, bytes):
+        raise msgspec.DecodeError(f"the row of the held profile {id} is not what was written")
     return Held(HeldKind(kind), unpack_profile(profile), at, reason, excerpt, LetterState(state), id)
 
 

@@ -13,22 +13,23 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from engine.adapters.sqlite import journal_sql as sql
 from engine.adapters.sqlite.files import (
-    WAY_OUT,
     Connect,
     SyncDirectory,
     copy_file,
     prepare_file,
     sync_directory,
     truncate_wal,
+    unusable,
 )
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
-from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.errors import NoSpace, StorageFailed
 from engine.model import Append
 from engine.ports import JournalSize, JournalTail
 
@@ -95,7 +96,7 @@ class SqliteJournal:
         try:
             tail = await self._writer.run(self._check_tail)
         except StorageFailed as error:
-            raise DataDirectoryError(f"{self._path.name} is damaged ({error.__cause__ or error}). {WAY_OUT}") from error
+            raise unusable(self._path, error.__cause__ or error) from error
         return JournalTail(tail.id, tail.first, tail.next, discarded)
 
     async def append(self, appends: Sequence[Append], /) -> int:
@@ -143,6 +144,8 @@ class SqliteJournal:
         await in_thread(copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
+        with suppress(NoSpace, StorageFailed):  # it is a safeguard for a file that is damaged later
+            await self._writer.run(lambda connection: sql.mark(connection, self._next))
         for worker in (self._reader, self._writer, self._checkpointer):
             await worker.close()
 
@@ -175,24 +178,32 @@ class SqliteJournal:
                 raise StorageFailed(f"a gap before offset {following}")
             self._next = self._next if following is not None else append.first + len(append.events)
             following = append.first
+        stored = sql.marked(connection)
+        if self._next < stored:
+            raise sql.missing(self._next, stored)
+        if self._next > stored:
+            sql.mark(connection, self._next)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
-        id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
+        id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
+        if id is None:
+            raise StorageFailed("its id is not where it was written")
         self._first = self._next if first is None else first
         self._measure(connection, always=True)
-        return JournalTail(id, self._first, self._next)
+        return JournalTail(id[0], self._first, self._next)
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
         first = self._next
         rows = sql.rows_of(appends, first)
         size = sum(len(row[-1]) + ROW_BYTES for row in rows)
         self._refuse_if_full(connection, size)
-        sql.insert(connection, rows)
-        self._next = first + sum(row[1] for row in rows)
-        self._written += size
+        following, checkpoint = first + sum(row[1] for row in rows), self._written + size > CHECKPOINT_BYTES
+        sql.insert(connection, rows, following if checkpoint else None)
+        self._next = following
+        self._written = 0 if checkpoint else self._written + size
         self._estimate(size + COMMIT_BYTES)
         self._measure(connection)
-        if self._written > CHECKPOINT_BYTES:
-            self._written = 0
+        if checkpoint:
             self._checkpointer.post(self._do_checkpoint)
         return first
 

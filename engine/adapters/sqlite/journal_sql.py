@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import zlib
 from collections.abc import Sequence
 
 import msgspec
@@ -22,7 +23,6 @@ CREATE TABLE append (
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
 COLUMNS = "first, count, source, lane, accepted_at, crc, payload"
-
 Row = tuple[int, int, str, int, float, int, bytes]
 
 
@@ -38,10 +38,26 @@ def rows_of(appends: Sequence[Append], following: int) -> list[Row]:
     return rows
 
 
-def insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def insert(connection: sqlite3.Connection, rows: Sequence[Row], marking: int | None = None) -> None:
+    """In one transaction; `marking`: the offset behind them, to be noted with them."""
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany("INSERT INTO append VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    if marking is not None:
+        mark(connection, marking)
     connection.execute("COMMIT")
+
+
+def mark(connection: sqlite3.Connection, following: int) -> None:
+    """Note in another page than the rows' that everything below `following` was stored."""
+    value = f"{following} {zlib.crc32(str(following).encode())}"
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('next', ?)", (value,))
+
+
+def marked(connection: sqlite3.Connection) -> int:
+    """What was noted last; 0 when nothing was, or when it is not what was noted."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'next'").fetchone()
+    following, _, crc = str(row[0]).partition(" ") if row else ("", "", "")
+    return int(following) if following.isdecimal() and crc == str(zlib.crc32(following.encode())) else 0
 
 
 def unpack(row: Row) -> Append:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite import files, held_sql
+from engine.adapters.sqlite import consumer_sql, files, held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.inspect_sql import inspect
@@ -25,7 +25,7 @@ from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
-from engine.errors import DataDirectoryError, NoSpace, StorageFailed
+from engine.errors import NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
 from engine.ports import ConsumerState, Inspection, KeyState, LetterFilter, Transition
 
@@ -57,7 +57,7 @@ class SqliteState:
         connect: files.Connect = sqlite3.connect,
         sync_directory: files.SyncDirectory = files.sync_directory,
     ) -> None:
-        self._path, self._connect, self._sync_directory = path, connect, sync_directory
+        self._path, self._connect, self._sync = path, connect, sync_directory
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
         self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
@@ -77,15 +77,7 @@ class SqliteState:
 
     async def open(self) -> None:
         if self._path is not None:
-            await in_thread(
-                files.prepare_file,
-                self._path,
-                sql.APPLICATION_ID,
-                sql.VERSION,
-                sql.SCHEMA,
-                self._connect,
-                self._sync_directory,
-            )
+            await in_thread(self._prepare, self._path)
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
@@ -93,17 +85,16 @@ class SqliteState:
         try:
             await self._writer.run(self._load)
         except (StorageFailed, msgspec.MsgspecError) as error:
-            raise DataDirectoryError(f"state.db is damaged ({error.__cause__ or error}). {files.WAY_OUT}") from error
+            raise files.unusable(self._path or Path("state.db"), error.__cause__ or error) from error
+
+    def _prepare(self, path: Path) -> None:
+        files.prepare_file(path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect, self._sync)
 
     def _load(self, connection: sqlite3.Connection) -> None:
-        self._ids = sql.consumer_ids(connection)
+        self._ids = consumer_sql.consumer_ids(connection)
         self._has_ledger = {id for (id,) in connection.execute("SELECT DISTINCT consumer FROM ledger")}
-        self._has_waiting = {
-            id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind = 'waiting'")
-        }
-        self._has_letters = {
-            id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind <> 'waiting'")
-        }
+        self._has_waiting = held_sql.holders(connection, "kind = 'waiting'")
+        self._has_letters = held_sql.holders(connection, "kind <> 'waiting'")
         if not self._ledger.enabled:
             sql.clear_digests(connection)
         rows = connection.execute("SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id")
@@ -113,18 +104,18 @@ class SqliteState:
     # -- consumers ------------------------------------------------------------------------------------------------
 
     async def consumers(self) -> list[ConsumerState]:
-        return await self._reader.run(sql.read_consumers)
+        return await self._reader.run(consumer_sql.read_consumers)
 
     async def add_consumer(self, state: ConsumerState, /) -> None:
-        await self._writer.run(lambda connection: sql.add_consumer(connection, state))
+        await self._writer.run(lambda connection: consumer_sql.add_consumer(connection, state))
         await self._reload()
 
     async def rename_consumer(self, old: str, new: str, /) -> None:
-        await self._writer.run(lambda connection: sql.rename_consumer(connection, old, new))
+        await self._writer.run(lambda connection: consumer_sql.rename_consumer(connection, old, new))
         await self._reload()
 
     async def remove_consumer(self, name: str, /) -> None:
-        await self._writer.run(lambda connection: sql.remove_consumer(connection, name))
+        await self._writer.run(lambda connection: consumer_sql.remove_consumer(connection, name))
         await self._reload()
 
     async def _reload(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -29,6 +29,10 @@ class Frame(msgspec.Struct, frozen=True):
     ends_commit: bool
     position: int  # of its header, in the file
     belongs: bool  # to this log, not to an earlier one whose place was taken; its salts may have a flipped bit
+
+
+BEFORE_THE_FIRST = Frame(0, False, 8, True)
+"""The header, in the place of a frame before the first one: its checksum stands where a frame's would."""
 
 
 class WalTail(msgspec.Struct, frozen=True):
@@ -51,34 +55,53 @@ class Wal:
         magic, _, page_size = struct.unpack_from(">III", content) if len(content) >= HEADER_BYTES else (0, 0, 0)
         self._order = "big" if magic == MAGIC[1] else "little"
         self.salts = content[16:24]
-        self.page_size = page_size
+        self.page_size = page_size  # as the header says
         self.header_is_whole = magic in MAGIC and self._sum(content[:24], (0, 0)) == struct.unpack_from(
             ">II", content, 24
         )
 
     def frames(self) -> list[Frame]:
         """Every whole frame up to the last that belongs to this log; none if the header is not whole."""
-        found = list(self._frames()) if self.header_is_whole else []
+        return self._up_to_the_last(self.page_size) if self.header_is_whole else []
+
+    def frames_of_size(self, page_size: int) -> list[Frame]:
+        """Those of this log even if its header is damaged, going by the page size of the database."""
+        if not self.header_is_whole:
+            self.salts = self.content[HEADER_BYTES + 8 : HEADER_BYTES + 16]
+            self._order = sys.byteorder
+        return [frame for frame in self._up_to_the_last(page_size) if frame.belongs]
+
+    def _up_to_the_last(self, page_size: int) -> list[Frame]:
+        found = list(self._frames(page_size))
         while found and not found[-1].belongs:
             found.pop()
         return found
 
-    def _frames(self) -> Iterator[Frame]:
-        step = FRAME_HEADER_BYTES + self.page_size
+    def _frames(self, page_size: int) -> Iterator[Frame]:
+        step = FRAME_HEADER_BYTES + page_size
         for position in range(HEADER_BYTES, len(self.content) - step + 1, step):
             page, pages = struct.unpack_from(">II", self.content, position)
             yield Frame(page, pages > 0, position, self._salts_differ(position) <= DAMAGED_BITS)
 
-    def page(self, frame: Frame) -> bytes:
-        start = frame.position + FRAME_HEADER_BYTES
-        return self.content[start : start + self.page_size]
+    def stands(self, frames: Sequence[Frame], index: int, page_size: int) -> bool:
+        """Is this frame as it was written, going by the frames before it? The checksum of the one before seeds its
+        own; where that is damaged, the one it should have had does."""
+        before = frames[index - 1] if index else BEFORE_THE_FIRST
+        found = self._checksum(frames[index])
+        if self._salts_differ(frames[index].position):
+            return False
+        if self._computed(frames[index], self._checksum(before), page_size) == found:
+            return True
+        seed = self._checksum(frames[index - 2] if index > 1 else BEFORE_THE_FIRST)
+        return index > 0 and self._computed(frames[index], self._computed(before, seed, page_size), page_size) == found
 
-    def follows(self, frame: Frame, before: Frame) -> bool:
-        """Is it as it was written, behind the frame before it, going by the checksum that stands there?"""
-        seed = struct.unpack_from(">II", self.content, before.position + 16)
-        expected = struct.unpack_from(">II", self.content, frame.position + 16)
-        head = self.content[frame.position : frame.position + 8]
-        return not self._salts_differ(frame.position) and self._sum(self.page(frame), self._sum(head, seed)) == expected
+    def _checksum(self, frame: Frame) -> tuple[int, ...]:
+        return struct.unpack_from(">II", self.content, frame.position + 16)
+
+    def _computed(self, frame: Frame, seed: tuple[int, ...], page_size: int) -> tuple[int, int]:
+        start = frame.position + FRAME_HEADER_BYTES
+        head = self._sum(self.content[frame.position : frame.position + 8], seed)
+        return self._sum(self.content[start : start + page_size], head)
 
     def _salts_differ(self, position: int) -> int:
         """In how many bits the salts of the frame there differ from the header's."""
@@ -101,7 +124,7 @@ def wal_of(path: Path) -> Path:
 def examine(path: Path) -> WalTail:
     """What SQLite will make of the -wal file of this database. Changes nothing, not even by closing it.
 
-    Raises OSError, and sqlite3.Error when the database itself cannot be read."""
+    Raises OSError, and `files.DAMAGE` when the database itself cannot be read."""
     if not wal_of(path).exists() or not wal_of(path).stat().st_size:  # cut, and nothing was written since
         return WalTail()
     wal = Wal(wal_of(path).read_bytes())
@@ -113,15 +136,15 @@ def examine(path: Path) -> WalTail:
     if not path.exists() or not path.stat().st_size:
         return WalTail(len(frames), 0, acknowledged=True)  # SQLite deletes the WAL of an empty file
     taken = _taken(path)
-    return WalTail(len(frames), taken, _acknowledged(wal, frames[taken:]))
+    return WalTail(len(frames), taken, _acknowledged(wal, frames, taken))
 
 
-def _acknowledged(wal: Wal, behind: list[Frame]) -> bool:
-    """Does a commit end among these, with a whole frame of a later one behind it?"""
-    ends = [index for index, frame in enumerate(behind) if frame.ends_commit and frame.belongs]
-    return bool(ends) and any(
-        wal.follows(behind[index], behind[index - 1]) for index in range(ends[0] + 1, len(behind))
-    )
+def _acknowledged(wal: Wal, frames: Sequence[Frame], taken: int) -> bool:
+    """Does a whole commit end behind those that are taken, with a whole frame of a later one behind it?
+
+    The frame that ends it has to be as it was written: a torn header may have the mark of an earlier log."""
+    whole = [index for index in range(taken, len(frames)) if wal.stands(frames, index, wal.page_size)]
+    return any(frames[index].ends_commit for index in whole[:-1])
 
 
 def _taken(path: Path) -> int:

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect
+import msgspec
+
+from engine.adapters.sqlite.files import DAMAGE, NO_SPACE_CODES, Connect
 from engine.adapters.sqlite.threads import in_thread
 from engine.errors import NoSpace, StorageFailed
 
@@ -122,7 +124,7 @@ class SqliteWorker:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # a wrong statement, not a broken disk
             self._roll_back(connection)
             raise
-        except (sqlite3.DatabaseError, OSError) as error:
+        except (*DAMAGE, OSError, msgspec.DecodeError) as error:
             self._roll_back(connection)
             raise self._translate(error) from error
         except BaseException:
