@@ -7,6 +7,7 @@ package that breaks it. An exception to a rule stands in a list at the top, by n
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -388,3 +389,12 @@ def test_every_way_to_make_a_task_is_counted() -> None:
         pipeline__c="def run(tasks):\n    tasks.start_soon(f)",
     )
     assert task_makers(package) == {"engine.core.a": 2, "engine.pipeline.b": 1}
+
+
+# -- the tests themselves -----------------------------------------------------------------------------------------------
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """They are imported by their names: of two, the one that is found first serves for both."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, times in names.items() if times > 1] == []

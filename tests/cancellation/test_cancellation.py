@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
+from cancelled_scenes import ENDING, SCENES
 from injection import ROOT, Moment, Place, Suspension, awaits_of, not_hit
-from scenes import ENDING, SCENES
 
 from engine.dispatcher import consumer, holding
 from engine.testing.clock import run_virtual

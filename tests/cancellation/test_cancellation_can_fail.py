@@ -7,8 +7,8 @@ from typing import Any
 
 import anyio
 import pytest
+from cancelled_scenes import SCENES
 from injection import Moment, Suspension
-from scenes import SCENES
 from test_cancellation import small_steps
 
 from engine.assembly import Engine, control
