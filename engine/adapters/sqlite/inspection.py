@@ -100,6 +100,8 @@ def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJour
             found.problems += _integrity(connection, path, journal_sql.SCHEMA)
             found.id, extents = _journal_id(connection), _extents(connection)
             end = max(end, _marked(connection))
+            if extents and not found.id:
+                found.problems.append(f"{path.name}: its id is not where it was written")
     _read_rows(path, found, min((one.watermark for one in consumers), default=None), end, extents)
     return found
 
