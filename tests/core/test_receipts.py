@@ -111,3 +111,32 @@ def test_a_lost_event_is_remembered() -> None:
     assert told == ["before", "after"], "nobody waits for what nobody follows"
     assert tracker.lost
     assert not tracker.settled
+
+
+@given(st.text(max_size=20), st.integers(0, 2**40))
+def test_no_id_needs_to_be_escaped_whatever_its_length(journal: str, first: int) -> None:
+    assert "=" not in ReceiptId.make(journal, "crm", first, 1).text()
+
+
+def test_an_id_that_an_earlier_process_gave_out_is_still_read() -> None:
+    """Producers keep them, across upgrades too."""
+    given_out = "lKdqb3VybmFsrDkyNjFjZWVmMGI5NgcD"
+    assert ReceiptId.make("journal", "crm", 7, 3).text() == given_out
+    assert read_id(given_out) == ReceiptId.make("journal", "crm", 7, 3)
+
+
+def test_outcomes_of_one_kind_add_up() -> None:
+    tracker = Tracker(0, 5, ["plain"])
+    assert tracker.lost is False
+    tracker.count("plain", Outcome.DELIVERED, 2)
+    tracker.count("plain", Outcome.DELIVERED)
+    assert tracker.report()["plain"]["delivered"] == 3
+    assert tracker.report()["plain"]["pending"] == 2
+
+
+def test_a_hundred_thousand_are_followed_and_no_more() -> None:
+    receipts = Receipts()
+    for first in range(100_001):
+        receipts.add(Tracker(first, 1, ()))
+    assert receipts.get(0) is None
+    assert receipts.get(1) is not None

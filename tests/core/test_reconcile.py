@@ -51,3 +51,20 @@ def test_a_rename_in_the_configuration_is_not_guessed() -> None:
     plan = reconcile([stored("old")], [Wanted("new", "here", "oldest")], FIRST, FOLLOWING)
     assert [state.name for state in plan.orphans] == ["old"]
     assert [state.name for state in plan.add] == ["new"]
+
+
+def test_everybody_is_looked_at_whoever_comes_first() -> None:
+    wanted = [Wanted("demo", "here", "now"), Wanted("new", "there", "now"), Wanted("other", "here", "now")]
+    plan = reconcile([stored("other"), stored("demo")], wanted, FIRST, FOLLOWING)
+    assert [state.name for state in plan.keep] == ["demo", "other"]
+    assert [state.name for state in plan.add] == ["new"]
+
+
+def test_the_start_up_error_says_what_can_be_done() -> None:
+    state = ConsumerState("old", "here", 0, FOLLOWING, FOLLOWING, clean=True)
+    assert orphan_problem(state, FOLLOWING) == (
+        "destination 'old' is in the data directory (with up to 0 undelivered events) but not in the configuration: "
+        "put it back, run 'rainfocus-engine destinations remove old' to expire its backlog, "
+        "or 'rainfocus-engine destinations rename old NEW' to move it"
+    )
+    assert "up to 0 undelivered" in orphan_problem(state, FOLLOWING - 1)
