@@ -42,7 +42,8 @@ def test_a_forget_counts_for_nobody() -> None:
 
 def test_a_replay_counts_for_the_destination_it_was_made_for() -> None:
     mine, other = (append(n, [0], source="", kind=Kind.REPLAY, to=to) for n, to in enumerate(["demo", "other"]))
-    assert counted(backlog(sources={"web"}), mine, other) == (1, 1)
+    assert counted(backlog(sources={"web"}), mine) == (1, 0)
+    assert counted(backlog(sources={"web"}), other) == (0, 1)
 
 
 def test_reasons_add_up_under_their_outcome_and_every_outcome_is_there() -> None:

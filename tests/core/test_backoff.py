@@ -46,5 +46,5 @@ def test_the_same_seed_waits_the_same() -> None:
 
 @pytest.mark.parametrize(("base", "cap"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0)])
 def test_a_backoff_that_makes_no_sense_is_refused(base: float, cap: float) -> None:
-    with pytest.raises(ValueError, match="^a backoff needs 0 < base <= cap$"):
+    with pytest.raises(ValueError, match=r"^a backoff needs 0 < base <= cap$"):
         Backoff(base, cap)

@@ -158,9 +158,9 @@ STEPS = st.lists(
 @given(STEPS)
 def test_many_are_taken_at_once_as_they_would_be_one_by_one(steps: list[tuple[object, ...]]) -> None:
     at_once, singly = Coalescer(merge), Coalescer(merge)
-    for offset, (what, *given) in enumerate(steps):
+    for offset, (what, *choice) in enumerate(steps):
         taken = [
-            apply(one, take, what, given, offset)
+            apply(one, take, what, choice, offset)
             for one, take in ((at_once, Coalescer.lease_oldest), (singly, one_by_one))
         ]
         assert taken[0] == taken[1]

@@ -87,7 +87,7 @@ def test_verdicts_come_back_as_they_were(entries: list[LedgerEntry], accounted: 
 
 def test_nobody_s_receipt_is_ever_stored() -> None:
     profile = Profile(KEY, b"{}", 1, Lane.LIVE, 0, 0, 0, 1, 0.0, receipts=[("somebody", 0)])
-    with pytest.raises(AssertionError, match="^nobody's receipt is ever stored"):
+    with pytest.raises(AssertionError, match=r"^nobody's receipt is ever stored"):
         pack_profile(profile)
 
 

@@ -166,5 +166,5 @@ def test_what_left_when_it_shrank_says_nothing_new() -> None:
 
 
 def test_nothing_in_flight_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="^max_concurrency has to be at least 1$"):
+    with pytest.raises(ValueError, match=r"^max_concurrency has to be at least 1$"):
         Window(0)
