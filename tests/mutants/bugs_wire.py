@@ -9,12 +9,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from aiohttp import ClientResponse, ClientSession
 from bug import bug, swap
 
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.oauth import OAuthTokenSource, logger
-from engine.adapters.rainfocus import Attempt
+from engine.adapters.rainfocus import Attempt, RainFocusDestination
 from engine.adapters.sessions import CappedResponse
 from engine.core import retry_after, verdicts
 from engine.core.breaker import Breaker
@@ -25,7 +26,7 @@ from engine.dispatcher.consumer import Consumer
 from engine.model import Verdict, VerdictKind
 
 
-@bug(2, "tests/core/test_verdicts.py::test_the_table", "tests/adapters/test_rainfocus.py::test_a_refusal_is_not_the_destinations_fault")
+@bug(2, "tests/core/test_verdicts.py::test_the_table")
 def a_200_with_an_error_is_a_success() -> None:
     """RainFocus says "not stored" in a 200, and nobody listens"""
 
@@ -47,7 +48,10 @@ def the_bucket_begins_full() -> None:
     swap(AiolimiterBucket, "_emptied", emptied)
 
 
-@bug(5, "tests/dispatcher/test_permits.py::test_a_permit_older_than_20_ms_is_asked_for_again_and_the_rate_holds_at_the_socket")
+@bug(
+    5,
+    "tests/dispatcher/test_permits.py::test_a_permit_older_than_20_ms_is_asked_for_again_and_the_rate_holds_at_the_socket",
+)
 def nobody_looks_at_the_socket() -> None:
     """permits granted one by one are used together"""
     account.PERMIT_LIFE_SECONDS = 3_600.0
@@ -163,26 +167,22 @@ def a_reply_may_weigh_what_it_likes() -> None:
 def the_permit_is_used_before_the_connection_is_open() -> None:
     """slow connections turn an even stream of permits into a burst of first bytes"""
 
-    def make(original: Callable[..., None], attempt: Attempt, permit: Any, *given: Any) -> None:
-        original(attempt, _Used(), *given)
-        attempt.attach = _first(attempt.attach, permit)  # type: ignore[method-assign]
-
-    class _Used:
+    class Used:
         async def use(self) -> None:
             await anyio.lowlevel.checkpoint()
 
-    def _first(attach: Callable[..., Any], permit: Any) -> Callable[..., Any]:
-        async def use_and_attach(*given: Any) -> Any:
-            await permit.use()
-            return await attach(*given)
+    async def post(original: Callable[..., Any], destination: Any, records: Any, token: str, attempt: Attempt) -> Any:
+        await attempt._permit.use()
+        attempt._permit = Used()  # type: ignore[assignment]
+        return await original(destination, records, token, attempt)
 
-        return use_and_attach
-
-    Attempt.__slots__ = ()  # type: ignore[misc]
-    swap(Attempt, "__init__", make)
+    swap(RainFocusDestination, "_post", post)
 
 
-@bug(2, "tests/dispatcher/test_outcomes.py::test_after_an_unknown_outcome_the_key_is_held_until_the_request_can_no_longer_arrive")
+@bug(
+    2,
+    "tests/dispatcher/test_outcomes.py::test_after_an_unknown_outcome_the_key_is_held_until_the_request_can_no_longer_arrive",
+)
 def no_hold_after_an_unknown_outcome() -> None:
     """the retry overtakes the request that timed out, which then lands on top of it"""
 
