@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from slots import ANNA, BERT, CARL, KEYS, add, content, lease, lease_any, merge, stored
+from slots import ANNA, BERT, CARL, KEYS, add, content, event, lease, lease_any, merge, stored
 
 from engine.core.coalescer import PROFILE_OVERHEAD_BYTES, Coalescer
 from engine.model import NOTHING, Held, HeldKind, Lane, Profile
@@ -171,12 +171,13 @@ def test_what_sits_in_a_better_lane_by_now_is_not_unloaded(coalescer: Coalescer)
 
 
 def test_what_is_loaded_waits_in_its_lane_and_does_not_hold_the_watermark(coalescer: Coalescer) -> None:
+    other = add(coalescer, BERT, 9)
     from_disk = stored(ANNA, 4, events=3, city="Lille")
     assert coalescer.load(from_disk)
     expected = Profile(ANNA, b'{"city": "Lille"}', 1, Lane.BACKFILL, NOTHING, 4, 4, 3, 4.0, held_through=4)
     assert coalescer.find(ANNA) == (expected, None)
-    assert (coalescer.events, coalescer.ready_in(Lane.BACKFILL), coalescer.watermark(9)) == (3, 1, 9)
-    assert coalescer.bytes == len(from_disk.content) + PROFILE_OVERHEAD_BYTES
+    assert (coalescer.events, coalescer.ready_in(Lane.BACKFILL), coalescer.watermark(10)) == (4, 1, 9)
+    assert coalescer.bytes == len(from_disk.content) + len(other.content) + 2 * PROFILE_OVERHEAD_BYTES
     assert lease(coalescer, Lane.BACKFILL) is from_disk
 
 
@@ -228,6 +229,25 @@ def test_a_parked_profile_stays_parked_when_what_is_on_disk_is_folded_in(coalesc
     assert (coalescer.ready, lease(coalescer)) == (1, profile)
 
 
+def test_a_parked_profile_is_not_counted_ready_in_the_lane_it_is_lifted_into(coalescer: Coalescer) -> None:
+    add(coalescer, ANNA, 9, Lane.BACKFILL)
+    lease(coalescer, Lane.BACKFILL)
+    profile = coalescer.give_back(ANNA, not_before=50.0)
+    coalescer.absorb(profile, Held(HeldKind.WAITING, stored(ANNA, 4, lane=Lane.LIVE)))
+    assert [coalescer.ready_in(lane) for lane in Lane] == [0, 0, 0]
+    coalescer.wake(50.0)
+    assert [coalescer.ready_in(lane) for lane in Lane] == [1, 0, 0]
+
+
+def test_what_is_on_disk_and_no_older_moves_nobody(coalescer: Coalescer) -> None:
+    coalescer.add(event(ANNA), 8, Lane.LIVE, 5.0)
+    coalescer.add(event(BERT), 9, Lane.LIVE, 3.0)  # the clock was set back
+    waiting, _ = coalescer.find(BERT)
+    assert waiting is not None
+    coalescer.absorb(waiting, Held(HeldKind.WAITING, stored(BERT, 7)))
+    assert [lease(coalescer).key for _ in range(2)] == [ANNA, BERT]
+
+
 def test_a_lease_may_gain_events_from_disk_and_lose_a_replay(coalescer: Coalescer) -> None:
     add(coalescer, ANNA, 9)
     leased = lease(coalescer)
@@ -242,12 +262,12 @@ def test_a_lease_may_gain_events_from_disk_and_lose_a_replay(coalescer: Coalesce
 
 def test_what_gets_its_outcome_where_it_waits_is_gone(coalescer: Coalescer) -> None:
     """Expired at its place, for one: counted no more, and never leased."""
-    for offset, key in enumerate(KEYS[:2]):
+    for offset, key in enumerate(KEYS[:4]):
         add(coalescer, key, offset)
     waiting, _ = coalescer.find(ANNA)
     assert waiting is not None
     coalescer.take_out(waiting)
-    assert (len(coalescer), coalescer.events, coalescer.ready, coalescer.watermark(9)) == (1, 1, 1, 1)
+    assert (len(coalescer), coalescer.events, coalescer.ready, coalescer.watermark(9)) == (3, 3, 3, 1)
     assert lease(coalescer).key == BERT
     behind = add(coalescer, BERT, 2)
     with pytest.raises(AssertionError, match=r"^an outcome of newer events must not come before that of older ones"):

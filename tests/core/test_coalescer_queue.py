@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slots import ANNA, BERT, CARL, KEYS, add, content, event, lease, lease_any, merge
 
 from engine.core.coalescer import PROFILE_OVERHEAD_BYTES, Coalescer
-from engine.model import Lane, Profile
+from engine.model import Event, Lane, Membership, Profile
 
 
 @pytest.fixture
@@ -146,11 +146,13 @@ LANE = st.sampled_from(list(Lane))
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("add"), st.sampled_from(KEYS), LANE),
+        st.tuples(st.just("add"), st.sampled_from(KEYS), st.just(Lane.LIVE)),
         st.tuples(st.just("give_back"), st.sampled_from([None, 3.0])),
         st.tuples(st.just("settle")),
         st.tuples(st.just("wake")),
         st.tuples(st.just("take"), LANE, st.integers(1, 4), st.sampled_from([0, 20, 30, 40, 1_000])),
     ),
+    min_size=10,
     max_size=40,
 )
 
@@ -212,3 +214,81 @@ def test_what_came_back_goes_before_what_is_as_old_and_never_came_out(coalescer:
     coalescer.give_back(ANNA)
     assert lease_any(coalescer).key == ANNA  # type: ignore[union-attr]
     assert content(lease(coalescer)) == {}
+
+
+def test_many_at_once_are_limited_by_bytes_as_well(coalescer: Coalescer) -> None:
+    for offset, key in enumerate(KEYS):
+        add(coalescer, key, offset, note="x" * 20)
+    size = len(coalescer.find(ANNA)[0].content)  # type: ignore[union-attr]
+    assert len(coalescer.lease_oldest(Lane.LIVE, 10, 3 * size - 1)) == 2
+    assert len(coalescer.lease_oldest(Lane.LIVE, 10, 3 * size)) == 3
+
+
+def test_what_came_back_is_among_many_at_its_age(coalescer: Coalescer) -> None:
+    for offset, key in enumerate([ANNA, BERT, CARL]):
+        add(coalescer, key, offset)
+    lease(coalescer)
+    lease(coalescer)
+    coalescer.give_back(BERT)
+    coalescer.give_back(ANNA)
+    assert [profile.key for profile in coalescer.lease_oldest(Lane.LIVE, 2, 1_000)] == [ANNA, BERT]
+
+
+def test_a_profile_cannot_be_leased_twice(coalescer: Coalescer) -> None:
+    add(coalescer, ANNA, 0)
+    profile = lease(coalescer)
+    with pytest.raises(AssertionError, match=r"^a key is never leased twice"):
+        coalescer.lease(profile)
+
+
+# -- order and lanes --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_lifted_out_of_a_worse_lane_goes_by_its_age(coalescer: Coalescer) -> None:
+    add(coalescer, ANNA, 1, Lane.LIVE)
+    add(coalescer, BERT, 2, Lane.BACKFILL)
+    add(coalescer, CARL, 3, Lane.LIVE)
+    add(coalescer, BERT, 4, Lane.LIVE)
+    assert [lease(coalescer).key for _ in range(3)] == [ANNA, BERT, CARL]
+
+
+def test_a_clock_that_was_set_back_does_not_change_the_order_of_what_waits(coalescer: Coalescer) -> None:
+    """New profiles leave by arrival; one more event of the same lane moves nobody."""
+    coalescer.add(event(ANNA), 0, Lane.LIVE, 5.0)
+    coalescer.add(event(BERT), 1, Lane.LIVE, 3.0)
+    coalescer.add(event(BERT), 2, Lane.LIVE, 3.5)
+    assert [lease(coalescer).key for _ in range(2)] == [ANNA, BERT]
+
+
+def test_what_waits_behind_a_lease_changes_its_lane_without_being_counted_ready(coalescer: Coalescer) -> None:
+    add(coalescer, ANNA, 0, Lane.BACKFILL)
+    lease(coalescer, Lane.BACKFILL)
+    add(coalescer, ANNA, 1, Lane.BACKFILL)
+    add(coalescer, ANNA, 2, Lane.LIVE)
+    assert [coalescer.ready_in(lane) for lane in Lane] == [0, 0, 0]
+    coalescer.settle(ANNA)
+    assert [coalescer.ready_in(lane) for lane in Lane] == [1, 0, 0]
+
+
+# -- what is known of an event ----------------------------------------------------------------------------------------
+
+
+def test_a_new_slot_knows_all_of_its_event(coalescer: Coalescer) -> None:
+    audiences = {"aam/1": Membership(True, 1.0)}
+    coalescer.add(Event(ANNA, b'{"a":1}', 1, audiences), 4, Lane.REPLAY, 9.0, certain=False, still_seconds=7.0)
+    coalescer.add(Event(BERT, b'{"a":1}', 1, timestamp=3.0), 5, Lane.LIVE, 9.5)
+    timed = Profile(BERT, b'{"a":1}', 1, Lane.LIVE, 5, 5, 5, 1, 9.5, stamps={"a": 3.0})
+    plain = Profile(ANNA, b'{"a":1}', 1, Lane.REPLAY, 4, 4, 4, 1, 9.0, audiences, certain=False, still_seconds=7.0)
+    assert coalescer.find(ANNA)[0] == plain
+    assert coalescer.find(BERT)[0] == timed
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("second", [True, False])
+def test_one_event_that_recovery_read_is_enough_for_a_profile_to_be_sent(
+    coalescer: Coalescer, first: bool, second: bool
+) -> None:
+    """Only a profile of which everything is certain may be suppressed."""
+    coalescer.add(event(ANNA), 0, Lane.LIVE, 0.0, certain=first)
+    coalescer.add(event(ANNA), 1, Lane.LIVE, 1.0, certain=second)
+    assert lease(coalescer).certain is (first and second)
