@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.toml
+JOBS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast process test-faults bench clean
+.PHONY: help run serve test check format lint types fast process test-faults mutants bench clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,13 +32,19 @@ types: $(VENV)/.development
 	$(BIN)/mypy
 
 fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -m "not process and not faults"
+	$(BIN)/python -m pytest -q -m "not process and not faults and not mutants"
 
 process: $(VENV)/.development ## Tests with real processes
 	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
 
 test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
+
+mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 20 minutes; FILES=engine/core/pace.py: one file)
+	$(BIN)/python tests/mutants/mutate.py --jobs $(JOBS) $(FILES)
+ifndef FILES
+	$(BIN)/python -m pytest -q -m mutants
+endif
 
 bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
 	$(BIN)/python -m benchmarks
@@ -56,3 +63,7 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.development: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.mutants: pyproject.toml | $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
+	@touch $@

@@ -42,7 +42,7 @@ def a_bomb_is_unpacked() -> None:
 
 
 @bug(
-    6,
+    9,
     "tests/cli/test_cli_logs.py::test_an_address_is_masked_wherever_it_stands",
     "tests/cli/test_cli_logs.py::test_messages_extras_and_tracebacks_are_masked",
 )
@@ -51,7 +51,7 @@ def an_address_is_logged() -> None:
     logs.masked = lambda text: text  # type: ignore[assignment]
 
 
-@bug(6, "tests/dispatcher/test_whose_fault.py::test_what_broke_while_it_was_sent_is_logged_without_the_person")
+@bug(9, "tests/dispatcher/test_whose_fault.py::test_what_broke_while_it_was_sent_is_logged_without_the_person")
 def what_broke_is_logged_with_the_record() -> None:
     """the text of a destination's exception quotes the profile"""
 

@@ -150,7 +150,7 @@ def age_runs_while_nothing_can_be_sent() -> None:
 
 
 @bug(
-    2, "tests/engine/test_engine.py::test_a_dead_letter_that_is_replayed_before_its_forget_is_carried_out_goes_nowhere"
+    9, "tests/engine/test_engine.py::test_a_dead_letter_that_is_replayed_before_its_forget_is_carried_out_goes_nowhere"
 )
 def a_replay_outlives_a_forget() -> None:
     """a person who was erased is sent again"""
@@ -162,14 +162,14 @@ def a_replay_outlives_a_forget() -> None:
     attempts._drop_forgotten_letters = keep
 
 
-@bug(2, "tests/engine/test_engine.py::test_a_replay_that_came_after_its_forget_leaves_no_address_in_the_journal")
+@bug(9, "tests/engine/test_engine.py::test_a_replay_that_came_after_its_forget_leaves_no_address_in_the_journal")
 def a_replay_stays_in_the_journal_of_a_forgotten_person() -> None:
     """the address of somebody who was erased stays on disk for as long as another destination lags behind"""
     Consumer._unless_forgotten = lambda consumer, event, offset: event  # type: ignore[method-assign,assignment]
 
 
 @bug(
-    2, "tests/dispatcher/test_outcomes.py::test_a_forget_in_the_middle_of_a_split_sends_nothing_of_the_person_any_more"
+    9, "tests/dispatcher/test_outcomes.py::test_a_forget_in_the_middle_of_a_split_sends_nothing_of_the_person_any_more"
 )
 def a_split_sends_whom_a_forget_has_met() -> None:
     """half a batch is sent again with a person in it who was to be forgotten"""
