@@ -7,7 +7,7 @@ CONFIG ?= config.toml
 JOBS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast process test-faults mutants bench clean
+.PHONY: help run serve test check format lint types fast process simulate test-faults mutants bench clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ fast: $(VENV)/.development
 
 process: $(VENV)/.development ## Tests with real processes
 	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
+
+RUNS ?= 1000
+FIRST ?= 0
+SEED ?=
+KNOBS ?=
+simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many, SEED=17 for one again (1,000 take 30 s)
+	$(BIN)/python tests/simulation/simulate.py --runs $(RUNS) --first $(FIRST) --knobs '$(KNOBS)' $(if $(SEED),--seed $(SEED))
 
 test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
 	$(BIN)/python -m pytest -q -m faults --timeout 600

@@ -42,6 +42,7 @@ class Trait(IntFlag):
     EMAIL = 1  # holds a plain address
     FOREIGN_STATE = 2  # holds a `state` outside US and CA, so `state_policy` has to be applied
     ERASED = 4  # was emptied in the journal: its key was forgotten at a later offset
+    LOST = 8  # stands for an event that a damaged journal could not give back; whose it was is not known
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):

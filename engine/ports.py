@@ -100,6 +100,7 @@ class ConsumerState(msgspec.Struct):
     held_events: int = 0  # events in WAITING held profiles
     held_profiles: int = 0
     letters: int = 0  # dead letters kept (DEAD and EXPIRED)
+    settled_through: int = NOTHING  # the highest offset at or above the watermark that is settled or held
 
 
 class Transition(msgspec.Struct):

@@ -26,7 +26,7 @@ def owned(directory: Path) -> Iterator[Path]:
     Raises DataDirectoryError when another process owns it (named) or when it cannot be made or written.
     """
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(directory)
         lock = filelock.FileLock(directory / "engine.lock", timeout=0, mode=0o600)
         lock.acquire()
     except filelock.Timeout:
@@ -42,6 +42,19 @@ def owned(directory: Path) -> Iterator[Path]:
         note.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _make(directory: Path) -> None:
+    """Its name is durable on return, and those of the parents that had to be made: what is acknowledged in a folder
+    that is gone after a power loss was never durable."""
+    made = [one for one in (directory, *directory.parents) if not one.exists()]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in made:
+        descriptor = os.open(one.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _holder(directory: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
@@ -22,7 +23,7 @@ from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
 from engine.core.pace import Pace
-from engine.core.reconcile import Wanted, orphan_problem, reconcile
+from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
 from engine.dispatcher import Account, Consumer
@@ -130,11 +131,11 @@ async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[
     """The consumers as they go on, by name, and what there is to say about it. Raises ConfigError for orphans."""
     wanted = [Wanted(one.name, one.identity(config.account_of(one)), one.start_at) for one in config.destinations]
     stored = await state.consumers()
-    behind = [one.name for one in stored if one.watermark > tail.next]
-    if behind:
+    problems = disagreements(stored, tail.first, tail.next)
+    if problems:
         raise DataDirectoryError(
-            f"state.db knows of offsets that journal.db does not have (destination {behind[0]!r}): the two files are "
-            "not of one backup. Restore both together"
+            f"{problems[0]}: the two files are not of one moment, or one of them is damaged. `rainfocus-engine journal "
+            "check` says what is missing; or restore both from one backup"
         )
     plan = reconcile(stored, wanted, tail.first, tail.next)
     if plan.orphans:
@@ -272,6 +273,7 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
     )
 
 
+@cache
 def engine_version() -> str:
     try:
         return version("rainfocus-engine")

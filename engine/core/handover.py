@@ -13,7 +13,8 @@ from engine.model import NOTHING, LedgerEntry, Membership, Profile, Trait
 SYNTHETIC = b"@bench.invalid"
 """Addresses that load benches use; they must never reach a real attendee store."""
 
-_EMAIL, _ERASED = int(Trait.EMAIL), int(Trait.ERASED)  # plain numbers: an IntFlag takes a microsecond to join
+# Plain numbers: an IntFlag takes a microsecond to join.
+_EMAIL, _ERASED, _LOST = int(Trait.EMAIL), int(Trait.ERASED), int(Trait.LOST)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 def exclusion(profile: Profile, policy: Policy) -> str:
     """Why this profile must not be sent, as a stable reason; "" when it may go. Where one event was emptied in the
     journal, the forget that did it comes later: what was held of the key, or merged in, is from before it as well."""
+    if profile.traits & _LOST:
+        return "lost"
     if profile.traits & _ERASED:
         return "forgotten"
     if not profile.traits & _EMAIL:

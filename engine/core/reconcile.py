@@ -51,6 +51,25 @@ def reconcile(stored: Sequence[ConsumerState], wanted: Sequence[Wanted], first: 
     return Plan(keep, add, list(known.values()), notes)
 
 
+def disagreements(stored: Sequence[ConsumerState], first: int, following: int) -> list[str]:
+    """What the state knows and the journal, holding [first, following), does not have. Offsets that were given once
+    must never be given again: what is settled under them would hide what comes."""
+    problems = []
+    for one in stored:
+        known = max(one.watermark, one.settled_through + 1)
+        if known > following:
+            problems.append(
+                f"state.db knows of offsets up to {known - 1} (destination {one.name!r}), and journal.db ends before "
+                f"offset {following}"
+            )
+        elif one.watermark < first:
+            problems.append(
+                f"destination {one.name!r} still needs the events from offset {one.watermark} on, and journal.db "
+                f"begins at {first}"
+            )
+    return problems
+
+
 def orphan_problem(state: ConsumerState, following: int) -> str:
     """The start-up error for a consumer that is missing from the configuration."""
     backlog = max(0, following - state.watermark)

@@ -103,12 +103,10 @@ class Consumer:
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    def has_room(self, events: int = 1) -> bool:
-        """May it take in so many more events? Recovery may always."""
+    def room(self) -> int:
+        """How many more events it may take in: each may be about another profile. Recovery does not ask."""
         coalescer, policy = self.coalescer, self.policy
-        return self.recovering or (
-            len(coalescer) + events <= policy.max_profiles and coalescer.bytes < policy.max_bytes
-        )
+        return max(0, policy.max_profiles - len(coalescer)) if coalescer.bytes < policy.max_bytes else 0
 
     def take(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None = None) -> None:
         """Take in an append at `position`. `accounted` (recovery): what is settled or held already, by key."""

@@ -37,7 +37,7 @@ class Reader:
         self._next = append.first + len(append.events)
         consumer = self.consumer
         at_tail = consumer.position == append.first and self._next <= consumer.read_to
-        if at_tail and not consumer.recovering and consumer.has_room(len(append.events)):
+        if at_tail and not consumer.recovering and consumer.room() >= len(append.events):
             consumer.take(append, self._receipts.get(append.first))
             consumer.account.wake()
         else:
@@ -64,6 +64,7 @@ class Reader:
             # Even with nothing to read: what is held may have been under way as well.
             await anyio.sleep(consumer.policy.unknown_hold_seconds)
         consumer.recovering = False
+        consumer.dirty()  # what was settled meanwhile has not moved the watermark
         if end > consumer.watermark:
             logger.info("destination %s: recovered %d events", consumer.name, end - consumer.watermark)
         self.recovered.set()
@@ -80,19 +81,22 @@ class Reader:
 
     async def _read_on(self) -> None:
         consumer = self.consumer
-        while consumer.position < min(self._next, consumer.read_to) and consumer.has_room():
-            appends = await self._journal.read(consumer.position, READ_EVENTS)
-            for append in appends:
-                if append.first != consumer.position:
-                    break  # the commit stage handed it over meanwhile
-                if append.first + len(append.events) > consumer.read_to:
-                    append = _cut(append, consumer.read_to)
-                consumer.take(append, self._receipts.get(append.first))
+        while consumer.position < min(self._next, consumer.read_to) and (room := consumer.room()):
+            self._take(await self._journal.read(consumer.position, min(READ_EVENTS, room)))
             consumer.account.wake()
             if consumer.holding.over():
                 await self._evict()
                 consumer.dirty()
                 return
+
+    def _take(self, appends: list[Append]) -> None:
+        """As much of them as there is room for."""
+        consumer = self.consumer
+        for append in appends:
+            end = min(consumer.read_to, consumer.position + consumer.room())
+            if append.first != consumer.position or append.first >= end:
+                break  # the commit stage handed it over meanwhile, or there is no more room
+            consumer.take(_cut(append, end), self._receipts.get(append.first))
 
     async def _balance(self) -> None:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""
@@ -112,7 +116,7 @@ class Reader:
         """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round
         brought nothing new."""
         consumer, begins_round = self.consumer, self._held_after == 0
-        while consumer.books.held_profiles and consumer.has_room() and self._backfill_is_low():
+        while consumer.books.held_profiles and consumer.room() and self._backfill_is_low():
             if await self._load_some():
                 continue
             if begins_round:
@@ -124,11 +128,12 @@ class Reader:
         to be."""
         consumer = self.consumer
         async with self._lock:
-            found = await self._state.held(consumer.name, self._at_once, after=self._held_after)
+            limit = min(self._at_once, max(1, consumer.room()))
+            found = await self._state.held(consumer.name, limit, after=self._held_after)
             for held in found:
                 consumer.holding.load(held)
         consumer.account.wake()
-        more = len(found) == self._at_once
+        more = len(found) == limit
         self._held_after = found[-1].id if more else 0
         return more
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from engine.testing.destination import FakeDestination, Step, ok, reject, retry, unknown
     from engine.testing.disk import FaultyDisk
     from engine.testing.lasting import LastingState
+    from engine.testing.power import SimulatedDisk
 
 __all__ = [
     "DestinationContract",
@@ -22,6 +23,7 @@ __all__ = [
     "JournalContract",
     "LastingState",
     "Limits",
+    "SimulatedDisk",
     "StateContract",
     "Step",
     "VirtualClock",
@@ -39,6 +41,7 @@ _HOMES = {
     "destination": ("FakeDestination", "Step", "ok", "reject", "retry", "unknown"),
     "disk": ("FaultyDisk",),
     "lasting": ("LastingState",),
+    "power": ("SimulatedDisk",),
 }
 
 

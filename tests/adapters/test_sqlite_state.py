@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.adapters.sqlite import LedgerLimits, SqliteState
+from engine.ports import KeyState
 from engine.testing.contracts.harness import key_of
-from engine.testing.contracts.state_data import consumer_of, consumer_state, settle, verdict, waiting
+from engine.testing.contracts.state_data import consumer_of, consumer_state, letter, settle, verdict, waiting
 
 LEA = key_of("lea")
 
@@ -89,6 +90,50 @@ async def test_without_a_ledger_recovery_still_knows_what_was_settled(tmp_path: 
         assert await state.accounted("plain") == {LEA: 3, key_of("bo"): 4}
     finally:
         await state.close()
+
+
+async def test_without_a_ledger_a_replay_still_finds_out_what_has_overtaken_it(tmp_path: Path) -> None:
+    """Kept for keys with dead letters only, in memory and on disk, whatever has been settled and reclaimed since."""
+    for _ in range(2):
+        state = SqliteState(tmp_path / "state.db", ledger=LedgerLimits(enabled=False))
+        await state.open()
+        try:
+            if not await state.consumers():
+                await state.add_consumer(consumer_state())
+                await settle(state, hold=[letter("lea", 1)])
+                await settle(
+                    state, verdicts=[verdict("lea", 5, confirmed=5), verdict("bo", 6, confirmed=6)], watermark=8
+                )
+            found = await state.keys("plain", [LEA])
+            assert found[LEA].entry is not None
+            assert found[LEA].entry.confirmed_through == 5
+        finally:
+            await state.close()
+    assert set(await _reopened_keys(tmp_path, "lea", "bo")) == {LEA}
+
+
+async def _reopened_keys(folder: Path, *names: str) -> dict[bytes, KeyState]:
+    state = SqliteState(folder / "state.db", ledger=LedgerLimits(enabled=False))
+    await state.open()
+    try:
+        return await state.keys("plain", [key_of(name) for name in names])
+    finally:
+        await state.close()
+
+
+async def test_what_was_certain_is_not_any_more_once_there_was_no_ledger_for_a_while(tmp_path: Path) -> None:
+    for enabled in (True, False, True):
+        state = SqliteState(tmp_path / "state.db", ledger=LedgerLimits(enabled=enabled))
+        await state.open()
+        try:
+            if not await state.consumers():
+                await state.add_consumer(consumer_state())
+                await settle(state, verdicts=[verdict("lea", 1, digest=b"d")])
+            entry = (await state.keys("plain", [LEA]))[LEA].entry
+            digest = entry.digest if entry is not None else b""
+        finally:
+            await state.close()
+    assert digest == b""
 
 
 async def test_a_consumer_is_never_renamed_onto_another(state: SqliteState) -> None:

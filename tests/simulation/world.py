@@ -1,319 +1,391 @@
-"""A world for one engine: a disk and attendee stores that outlive it, an oracle that is never killed, and faults.
+"""One run: producers, operators and an attendee store around an engine that is killed, stopped and started again.
 
-Everything runs on virtual time from one seed, so that a failing seed replays.
+Everything is drawn from `Knobs.seed` and happens on virtual time, so that a run can be had again, exactly. The engine
+is the real one, whole: pipeline, dispatcher, OAuth client, RainFocus client, state file. Simulated are the journal's
+storage (`disk`), the other side of the wire (`store`) and the people (here). What has to come of it: `facts`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+from unittest import mock
 
 import anyio
-import msgspec
+from disk import Disk, DiskJournal, DiskState, key_of
+from facts import Facts, Fields
+from files import PATCHES, Files, FilesJournal, FilesState
+from knobs import Knobs
+from store import LISTING, PLAIN, OtherSide, Session
 
-from engine.adapters.memory_journal import MemoryJournal
-from engine.assembly import Engine
+from engine.assembly import Engine, outward
 from engine.config import Config
-from engine.errors import EngineError
-from engine.model import Append, Batch, Kind, Reply, Verdict, VerdictKind
-from engine.ports import LetterFilter, Permit
-from engine.testing.clock import VirtualClock
-from engine.testing.destination import FakeDestination
-from engine.testing.lasting import LastingState
+from engine.dispatcher import consumer, holding
+from engine.errors import EngineError, Stopped
+from engine.ports import LetterFilter
+from engine.testing.clock import VirtualClock, VirtualLoop
 
-HOLD_SECONDS = 2.0
-RATE, BURST = 100.0, 4
-CONFIG = {
-    "journal": {"kind": "memory"},
-    "source": [{"mapping": {"version": "version"}}],
-    "account": [{"name": "a", "rate": {"requests_per_second": RATE, "burst": BURST, "max_concurrency": 16}}],
-    "destination": [
-        {
-            "name": name,
-            "batch": {"max_profiles": 20},
-            "retry": {"base_ms": 50, "cap_ms": 2_000, "unknown_hold_seconds": HOLD_SECONDS, "max_attempts": 1_000},
-        }
-        for name in ("plain", "listing")
-    ],
+FIELDS = ("city", "zip", "phone", "jobtitle")
+SETTLED_SOON_SECONDS = 0.3
+"""Within this time, beyond twice what a settling transaction takes, a process has written down what it was told."""
+END_SECONDS = 7_200.0
+"""Without faults everything has its outcome within this time."""
+
+LONGEST: dict[str, Callable[[Knobs], float]] = {
+    "commit": lambda knobs: knobs.commit_seconds,
+    "settle": lambda knobs: knobs.settle_seconds,
+    "store": lambda knobs: knobs.way_seconds,
 }
+"""About what each takes at most: it is cut off within this time after it has begun."""
+
+SMALL_STEPS = {
+    (holding, "STRAGGLER_SPAN_EVENTS"): 60,
+    (holding, "STRAGGLERS"): 20,
+    (holding, "STRAGGLERS_EVERY_SECONDS"): 0.1,
+    (consumer, "READ_AHEAD_EVENTS"): 200,
+}
+"""What takes 100,000 events in earnest has to happen in a few hundred here."""
 
 
-class Disk(MemoryJournal):
-    """Remembers everything that was ever made durable, in order, and what that means for every attendee."""
-
-    def __init__(self) -> None:
-        super().__init__(commit_seconds=0.002)
-        self.history: list[Append] = []
-        self.versions: dict[str, list[int]] = {}  # e-mail -> the versions it went through …
-        self.states: dict[str, list[dict[str, object]]] = {}  # … and its state after each
-        self.committing = False
-
-    async def append(self, appends: Sequence[Append], /) -> int:
-        self.committing = True
-        try:
-            first = await super().append(appends)
-        finally:
-            self.committing = False
-        self.history += appends
-        for append in appends:
-            for event in append.events:
-                fields = msgspec.json.decode(event.content)
-                if event.kind == Kind.PROFILE and "email" in fields:
-                    self._remember(fields)
-        return first
-
-    def _remember(self, fields: dict[str, object]) -> None:
-        email = str(fields["email"])
-        states = self.states.setdefault(email, [{}])
-        states.append(states[-1] | fields)
-        self.versions.setdefault(email, []).append(int(str(fields.get("version", 0))))
-
-    def state(self, email: str, version: int) -> dict[str, object]:
-        """The fold of its events up to this version."""
-        return self.states[email][bisect_right(self.versions[email], version)]
-
-    def final(self) -> dict[str, dict[str, object]]:
-        return {email: states[-1] for email, states in self.states.items()}
-
-    def holds(self, version: int) -> bool:
-        return any(version in versions for versions in self.versions.values())
+def config_of(knobs: Knobs) -> Config:
+    destination = {
+        "batch": {"max_profiles": min(knobs.batch_profiles, knobs.buffer_profiles), "linger_ms": knobs.linger_ms},
+        "suppress": {"enabled": knobs.suppress},
+        "retry": {
+            "base_ms": knobs.base_ms,
+            "cap_ms": 2_000,
+            "timeout_seconds": knobs.timeout_seconds,
+            "unknown_hold_seconds": knobs.hold_seconds,
+            "max_attempts": knobs.max_attempts,
+        },
+    }
+    rate = {"requests_per_second": knobs.rate, "burst": knobs.burst, "max_concurrency": knobs.concurrency}
+    return Config.from_dict(
+        {
+            "journal": {"kind": "memory"},
+            "buffer": {"max_profiles": knobs.buffer_profiles},
+            "ledger": {"enabled": knobs.ledger},
+            "dead_letters": {"max_count": knobs.max_letters},
+            "source": [{"mapping": {"version": "version"}}],
+            "account": [{"name": "a", "rate": rate}],
+            "destination": [
+                {**destination, "name": "plain", "event_code": PLAIN},
+                {**destination, "name": "listing", "event_code": LISTING, "encoding": "array"},
+            ],
+        }
+    )
 
 
-class Wire:
-    """What the other side sees of one account: when requests leave, and whether any does in a time of silence."""
+class Life:
+    """One process."""
 
-    def __init__(self) -> None:
-        self.life = 0  # which process is running
-        self.left_at: list[float] = []
-        self.broke_silence = 0
-        self._silence: tuple[int, float] = (0, 0.0)
-
-    def leaves(self) -> None:
-        now = anyio.current_time()
-        self.left_at.append(now)
-        life, until = self._silence
-        self.broke_silence += life == self.life and now < until
-
-    def ask_for_silence(self, seconds: float) -> None:
-        """Of this process: one that is killed before it has written the pause down cannot know of it."""
-        self._silence = (self.life, anyio.current_time() + seconds)
-
-    def most_over(self, rate: float, burst: int) -> float:
-        """By how many requests some window of up to 100 of them exceeds rate × window + burst."""
-        at = self.left_at
-        return max(
-            (
-                j - i + 1 - (rate * (at[j] - at[i]) + burst)
-                for i in range(len(at))
-                for j in range(i, min(i + 100, len(at)))
-            ),
-            default=0.0,
-        )
-
-
-class AttendeeStore(FakeDestination):
-    """An attendee store that fails as real ones do. `version` (a field of most records) must never go back."""
-
-    def __init__(self, random: random.Random, world: World, *, profiles_per_request: int = 1) -> None:
-        super().__init__(profiles_per_request=profiles_per_request)
-        self._random, self._world, self._wire = random, world, world.wire
-        self.faulty = True
-        self.rejects = 0.0
-        self.rejected: set[str] = set()
-        self.regressions: list[tuple[str, int, int]] = []
-        self.torn: list[tuple[str, dict[str, object], dict[str, object]]] = []
-        self.seen: Counter[str] = Counter()
-
-    async def send(self, batch: Batch, permit: Permit, /) -> Reply:
-        await anyio.sleep(self._random.choice([0.0, 0.0, 0.0, 0.019, 0.05]))  # a connection is opened
-        await permit.use()
-        self._wire.leaves()
-        with self.travelling(batch):
-            return await self._reply(batch)
-
-    async def _reply(self, batch: Batch) -> Reply:
-        choice = self._random.random() if self.faulty else 1.0
-        if choice < 0.37 or not self.rejects:
-            await self._travel(batch, lands=choice >= 0.25)
-        else:
-            await anyio.sleep(0.01)
-        if choice < 0.10:
-            self.seen["refused"] += 1
-            return self._answer(batch, VerdictKind.RETRY, "http_503")
-        if choice < 0.25:
-            self.seen["lost on the way"] += 1
-            self._maybe_land_late(batch)
-            return self._answer(batch, VerdictKind.UNKNOWN, "reset")
-        if choice < 0.35:
-            self.seen["reply lost"] += 1
-            return self._answer(batch, VerdictKind.UNKNOWN, "timeout")
-        if choice < 0.37:
-            self.seen["pause"] += 1
-            self._wire.ask_for_silence(1.5)
-            reply = self._answer(batch, VerdictKind.RETRY, "http_429")
-            return msgspec.structs.replace(reply, retry_after_seconds=1.5, throttled=True)
-        return self._judge(batch)
-
-    def _judge(self, batch: Batch) -> Reply:
-        verdicts = []
-        for record in batch.records:
-            fields = msgspec.json.decode(record)
-            if self.faulty and self._random.random() < self.rejects:
-                self.seen["rejected"] += 1
-                self.rejected.add(fields["email"])
-                verdicts.append(Verdict(VerdictKind.REJECT, "response_code_27"))
-                continue
-            self.seen["ok"] += 1
-            verdicts.append(Verdict(VerdictKind.OK))
-            if self.rejects:
-                self._land_one(record)
-        return Reply(verdicts, status=200)
-
-    async def _travel(self, batch: Batch, *, lands: bool) -> None:
-        """A request that is cut off on its way may still arrive, but not later than the hold allows."""
-        on_the_way = self._random.uniform(0.0, 0.05)
-        try:
-            await anyio.sleep(on_the_way)
-        except asyncio.CancelledError:
-            self.seen["cut off"] += 1
-            self._maybe_land_late(batch)
-            raise
-        if lands:
-            self._land(batch)
-
-    def _maybe_land_late(self, batch: Batch) -> None:
-        if self._random.random() < 0.5:
-            self.seen["landed late"] += 1
-            delay = self._random.uniform(0.0, HOLD_SECONDS * 0.9)
-            asyncio.get_running_loop().call_later(delay, self._land, batch)
-
-    def _land(self, batch: Batch) -> None:
-        for record in batch.records:
-            self._land_one(record)
-
-    def _land_one(self, record: bytes) -> None:
-        fields = msgspec.json.decode(record)
-        known = int(str(self.stored.get(fields["email"], {}).get("version", "-1")))
-        version = int(fields.get("version", known))
-        if version < known:
-            self.regressions.append((fields["email"], known, version))
-        self._store(record)
-        self._compare(fields["email"], version)
-
-    def _compare(self, email: str, version: int) -> None:
-        """Whenever a state arrives, everything older has arrived before it or with it."""
-        if version >= 0 and email not in self.rejected | self._world.forgotten:
-            stored, expected = self.stored[email], self._world.disk.state(email, version)
-            if stored != expected:
-                self.torn.append((email, stored.copy(), expected))
-
-    def _answer(self, batch: Batch, kind: VerdictKind, reason: str) -> Reply:
-        fault = kind in (VerdictKind.RETRY, VerdictKind.UNKNOWN)
-        return Reply([Verdict(kind, reason)] * len(batch.profiles), status=200, destination_fault=fault)
+    def __init__(self, engine: Engine, journal: DiskJournal | FilesJournal, state: DiskState | FilesState) -> None:
+        self.engine, self.journal, self.state = engine, journal, state
+        # Profiles in memory when last looked at. Recovery may take in more than the share; it only drains then.
+        self.most = dict.fromkeys(("plain", "listing"), 10**9)
 
 
 class World:
-    """`rejects`: how often a record is rejected; None leaves it to the seed."""
+    def __init__(self, knobs: Knobs) -> None:
+        self.knobs, self.facts = knobs, Facts()
+        self.disk = Files(knobs, self.facts) if knobs.storage == "files" else Disk(knobs, self.facts)
+        self.other_side = OtherSide(knobs, self.facts)
+        self.config = config_of(knobs)
+        self.random = random.Random(f"world {knobs.seed}")
+        self.versions = [0] * knobs.producers
+        self.said: list[Fields] = []
+        self.producers = [random.Random(f"producer {number} {knobs.seed}") for number in range(knobs.producers)]
+        self.operator = random.Random(f"operator {knobs.seed}")
 
-    def __init__(self, seed: int, rejects: float | None = None) -> None:
-        self.random = random.Random(seed)
-        room = self.random.choice([40, 100, 2_000])
-        self.wire, self.disk, self.state = Wire(), Disk(), LastingState()
-        self.stores = {
-            "plain": AttendeeStore(random.Random(seed + 1), self),
-            "listing": AttendeeStore(random.Random(seed + 2), self, profiles_per_request=50),
-        }
-        self.config = Config.from_dict({**CONFIG, "buffer": {"max_profiles": room}})
-        self.forgets = self.random.choice([0.0, 0.05])
-        for store in self.stores.values():
-            store.rejects = self.random.choice([0.0, 0.0, 0.1]) if rejects is None else rejects
-        self.lanes = self.random.choice([["live"], ["live", "live", "backfill"]])
-        self.forgotten: set[str] = set()
-        self.version = 0
-        self.acknowledged: set[int] = set()
-        self.seen: Counter[str] = Counter()
+    # -- processes ------------------------------------------------------------------------------------------------
 
-    def engine(self) -> Engine:
-        self.wire.life += 1
-        return Engine(
+    def boot(self) -> Life:
+        self.facts.life += 1
+        process = object()
+        journal, state = self.disk.boot(process)
+        self.other_side.boot(process)
+        engine = Engine(
             self.config,
-            destinations=self.stores,
-            journal=self.disk,
-            state=self.state,
+            journal=journal,
+            state=state,
             clock=VirtualClock(),
-            random=random.Random(self.random.random()),
+            random=random.Random(f"engine {self.knobs.seed} {self.facts.life}"),
         )
+        return Life(engine, journal, state)
 
-    def events(self, count: int, people: int) -> list[dict[str, str]]:
-        made = []
-        for _ in range(count):
-            self.version += 1
-            event = {"email": f"p{self.random.randrange(people)}@example.com", "version": str(self.version)}
-            event[self.random.choice(["city", "zip", "phone", "jobtitle"])] = str(self.version)
-            made.append(event)
-        if self.random.random() < 0.3:  # states that come again as they were: only these can ever be suppressed
-            made.append({"email": f"flip{self.random.randrange(3)}@example.com", "city": self.random.choice("AB")})
-        return made
+    async def live(self) -> None:
+        """One process works for a while, and dies of what the seed says."""
+        life = self.boot()
+        if not await self._started(life):
+            return
+        async with anyio.create_task_group() as people:
+            for number in range(self.knobs.producers):
+                people.start_soon(self._produce, life, number)
+            people.start_soon(self._operate, life)
+            await self._until_the_end(life)
+            if self.random.random() < self.knobs.stops:
+                self.facts.seen["stopped"] += 1
+                self._look(life)
+                await life.engine.__aexit__()
+            await self._die(life)
+            people.cancel_scope.cancel()
 
-    async def produce(self, engine: Engine, requests: int, people: int) -> None:
-        for _ in range(requests):
-            await anyio.sleep(self.random.expovariate(50.0))
-            events = self.events(self.random.randint(1, 30), people)
-            try:
-                await engine.submit(events, lane=self.random.choice(self.lanes))
-                self.acknowledged.update(int(event["version"]) for event in events if "version" in event)
-                if self.random.random() < 0.05:
-                    replay = await engine.dead_letters.replay(LetterFilter())
-                    self.seen["replayed"] += int(str(replay["replayed"]))
-                if self.random.random() < self.forgets:
-                    self.forgotten.add(events[0]["email"])
-                    self.seen["forgotten"] += 1
-                    await engine.forget(events[0]["email"])
-            except EngineError:
-                self.seen["refused"] += 1
-                continue
+    async def _started(self, life: Life) -> bool:
+        try:
+            await life.engine.__aenter__()
+        except EngineError as error:
+            self.facts.seen["could not start"] += 1
+            if not self.disk.has_failed():
+                self.facts.broken("starts again", f"{type(error).__name__} {error}")
+            await self._die(life)
+            await anyio.sleep(1.0)
+            return False
+        return True
 
-    async def live(self, seconds: float, requests: int, people: int) -> None:
-        """One process: works for a while, and is killed."""
-        engine = self.engine()
-        await engine.__aenter__()
-        async with anyio.create_task_group() as producers:
-            producers.start_soon(self.produce, engine, requests, people)
-            await self._until_the_end(seconds)
-            if self.random.random() < 0.25:
-                self.seen["stopped"] += 1
-                await engine.__aexit__()
-            else:
-                await engine.kill()
-                self.seen["killed"] += 1
-            self._look(engine)
+    async def _die(self, life: Life) -> None:
+        """From here on nothing that it does reaches the disk; what is on the wire may still arrive."""
+        if not self.disk.full_until > 0:
+            self.facts.pauses_are_durable(SETTLED_SOON_SECONDS + 2 * self.knobs.settle_seconds)
+        self.disk.cut_power()
+        self.other_side.process = None
+        await life.engine.kill()
+        await life.state.die()
+        self.disk.next_life()
 
-    async def _until_the_end(self, seconds: float) -> None:
-        """Most moments are quiet ones. To cut something off, it has to be under way: to the disk, or to a store."""
-        moment = self.random.choice(["any", "any", "store", "disk"])
-        await anyio.sleep(min(seconds, 0.3) if moment == "disk" else seconds)
-        with anyio.move_on_after(0.0 if moment == "any" else 3.0):
-            while not (self.disk.committing if moment == "disk" else self._travelling()):  # noqa: ASYNC110
-                await anyio.sleep(0.001)
+    async def _until_the_end(self, life: Life) -> None:
+        seconds = self.random.uniform(0.0, self.knobs.life_seconds)
+        if self.knobs.moment == "turn":
+            await self._turns(int(10 ** self.random.uniform(0.5, 3.6)), life)
+        else:
+            await self._failed_within(life, seconds)
+        if self.knobs.moment in ("store", "commit", "settle"):
+            with anyio.move_on_after(3.0):
+                await self.facts.until_begins(self.knobs.moment)
+                await anyio.sleep(self.random.uniform(0.0, LONGEST[self.knobs.moment](self.knobs)))
+        self.facts.seen[f"ended in mid-{self.knobs.moment}"] += 1
 
-    def _travelling(self) -> bool:
-        return any(store.in_flight for store in self.stores.values())
+    async def _turns(self, turns: int, life: Life) -> None:
+        """Let the loop turn so often, then end it at that very step."""
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SteppedLoop)
+        reached = asyncio.Event()
 
-    def _look(self, engine: Engine) -> None:
-        for one in engine.control.destinations():
-            self.seen["held"] += int(str(one["held"]))
-            self.seen["suppressed"] += int(one["counts"]["suppressed"])  # type: ignore[index]
+        def reach() -> None:
+            if self.knobs.stops == 0.0:
+                self.disk.cut_power()
+            reached.set()
 
-    async def finish(self) -> Engine:
-        """The last process: no faults any more, until everything has an outcome."""
-        for store in self.stores.values():
-            store.faulty = False
-        engine = self.engine()
-        await engine.__aenter__()
-        with anyio.fail_after(3_600):
-            while any(one["counts"]["pending"] for one in engine.control.destinations()):  # noqa: ASYNC110
-                await anyio.sleep(1.0)
-        return engine
+        loop.after_turns(turns, reach)
+        with anyio.move_on_after(30.0):
+            await reached.wait()
+        loop.after_turns(-1, reach)
+
+    async def _failed_within(self, life: Life, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await life.engine.drained()
+            self.facts.seen["failed"] += 1
+
+    # -- people ---------------------------------------------------------------------------------------------------
+
+    async def _produce(self, life: Life, number: int) -> None:
+        source, knobs = self.producers[number], self.knobs
+        for _ in range(knobs.requests):
+            await anyio.sleep(source.expovariate(1 / knobs.pause_seconds))
+            events = [self._event(source, number) for _ in range(source.randint(1, knobs.events))]
+            lane = "backfill" if source.random() < knobs.backfill else "live"
+            patience = 0.01 if source.random() < knobs.impatience else 60.0
+            if not await self._submit(life, events, lane, patience) and source.random() < 0.5:
+                self.facts.seen["sent again"] += 1
+                again = [{**event, "version": self._version(number)} for event in events if "version" in event]
+                await self._submit(life, again, lane, 60.0)
+            self._look(life)
+
+    def _version(self, number: int) -> str:
+        self.versions[number] += 1
+        return str(self.versions[number])
+
+    def _event(self, source: random.Random, number: int) -> Fields:
+        if source.random() < self.knobs.repeats:
+            return {"email": f"flip{number}@example.com", "city": source.choice("AB")}
+        version = self._version(number)
+        email = f"p{number}-{source.randrange(self.knobs.people)}@example.com"
+        return {"email": email, "version": version, source.choice(FIELDS): version}
+
+    async def _submit(self, life: Life, events: list[Fields], lane: str, patience: float) -> bool:
+        try:
+            with anyio.fail_after(patience):
+                await life.engine.submit(events, lane=lane)
+        except TimeoutError:
+            self.facts.seen["impatient"] += 1
+            return False
+        except EngineError as error:
+            self.facts.seen["stopped at the door" if isinstance(error, Stopped) else "refused at the door"] += 1
+            return False
+        self.facts.acknowledged.update((one["email"], int(one["version"])) for one in events if "version" in one)
+        return True
+
+    async def _operate(self, life: Life) -> None:
+        """What operators do, each thing now and then."""
+        knobs = self.knobs
+        deeds: list[tuple[float, Callable[[Life], Any]]] = [
+            (knobs.forgets, self._forget),
+            (knobs.replays, self._replay),
+            (knobs.purges, self._purge),
+            (knobs.pauses, self._pause),
+            (knobs.audits, self._audit),
+        ]
+        for _ in range(knobs.requests):
+            await anyio.sleep(self.operator.expovariate(1 / max(0.05, knobs.pause_seconds)))
+            for chance, deed in deeds:
+                if self.operator.random() < chance:
+                    with suppress(EngineError):
+                        await deed(life)
+
+    async def _forget(self, life: Life) -> None:
+        if self.facts.people:
+            self.facts.seen["forgotten"] += 1
+            await life.engine.forget(self.operator.choice(list(self.facts.people)))
+
+    async def _replay(self, life: Life) -> None:
+        self.facts.seen["replayed"] += int(str((await life.engine.dead_letters.replay(LetterFilter()))["replayed"]))
+
+    async def _purge(self, life: Life) -> None:
+        self.facts.seen["purged"] += int(str((await life.engine.dead_letters.purge(LetterFilter()))["purged"]))
+
+    async def _pause(self, life: Life) -> None:
+        name = self.operator.choice(["plain", "listing"])
+        await life.engine.pause(name)
+        await anyio.sleep(self.operator.uniform(0.0, 1.0))
+        await life.engine.resume(name)
+
+    async def _audit(self, life: Life) -> None:
+        await self._check_audit(life)
+
+    async def _check_audit(self, life: Life) -> None:
+        report = await life.engine.control.audit()
+        self.facts.seen["audited"] += 1
+        if not report["ok"]:
+            self.facts.broken("conservation", str(report["problems"]))
+
+    def _look(self, life: Life) -> None:
+        """At what can be seen at any moment: the sums are even, and memory is bounded."""
+        parts = life.engine._parts
+        for one in parts.consumers if parts is not None else ():
+            if residual := one.residual(parts.pipeline.commit.next_offset):
+                self.facts.broken("conservation", f"{one.name}: residual {residual}")
+            many = len(one.coalescer)
+            if many > max(one.policy.max_profiles, life.most[one.name]) and not one.recovering:
+                self.facts.broken("bounded", f"{one.name}: {many} profiles in memory")
+            life.most[one.name] = life.most[one.name] if one.recovering else many
+            self.facts.seen["held"] += one.books.held_profiles
+            self.facts.seen["suppressed"] += one.books.counts.get("suppressed", 0)
+            self.facts.seen["breaker open"] += one.breaker.state == "open"
+            self.facts.seen["bisected"] += len(one.halves)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> None:
+        """No fault and nobody who interferes any more: everything has to get its outcome."""
+        self.disk.faulty = self.other_side.faulty = False
+        life = self.boot()
+        await life.engine.__aenter__()
+        for name in ("plain", "listing"):
+            await life.engine.resume(name)
+        await self._until_settled(life)
+        await self._check_audit(life)
+        self._look(life)
+        await life.engine.__aexit__()
+        if life.engine._task is not None and life.engine._task.exception() is not None:
+            self.facts.broken("ends well", repr(life.engine._task.exception()))
+        self._judge()
+
+    async def _until_settled(self, life: Life) -> None:
+        try:
+            with anyio.fail_after(END_SECONDS):
+                # The watermark also waits for what was forgotten to be erased.
+                while any(_is_behind(one, life) for one in life.engine.control.destinations()):  # noqa: ASYNC110
+                    await anyio.sleep(1.0)
+        except TimeoutError:
+            self.facts.broken("liveness", f"events are pending after {END_SECONDS:.0f} s without a fault")
+
+    def _judge(self) -> None:
+        facts = self.facts
+        facts.check_acknowledged()
+        facts.check_rate(self.knobs.rate, self.knobs.burst)
+        for event, stored in self.other_side.stored.items():
+            for email, person in facts.people.items():
+                if wrong := person.may_hold(event, stored.get(email, {})):
+                    facts.broken("every attendee ends in its fold", f"{event} {email}: {wrong}")
+        self._judge_forgotten()
+
+    def _judge_forgotten(self) -> None:
+        """What the journal still holds of a forgotten person came after the forget."""
+        forgotten = {key_of(email): one.forgotten_below for email, one in self.facts.people.items()}
+        left = [event for event in self.disk.left() if event.content != b"{}"]
+        for key, below in forgotten.items():
+            mine = sum(event.key == key and event.kind == 0 for event in left)
+            if below and mine > len(self.facts.people[self.facts.emails[key]].events) - below:
+                self.facts.broken("forgotten means erased", f"{mine} events of {self.facts.emails[key]} are left")
+
+
+def _is_behind(destination: dict[str, Any], life: Life) -> bool:
+    assert life.engine._parts is not None
+    behind = life.engine._parts.pipeline.commit.next_offset - destination["watermark"]
+    return bool(destination["counts"]["pending"] or behind)
+
+
+# -- running it -------------------------------------------------------------------------------------------------------
+
+
+class SteppedLoop(VirtualLoop):
+    """Calls somebody after a number of its turns: between any two steps of the program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left, self._call = -1, lambda: None
+
+    def after_turns(self, turns: int, call: Callable[[], None]) -> None:
+        self._left, self._call = turns, call
+
+    def _run_once(self) -> None:
+        if self._left > 0:
+            self._left -= 1
+            if not self._left:
+                self._call()
+        super()._run_once()  # type: ignore[misc]
+
+
+@contextmanager
+def _arranged(world: World) -> Iterator[None]:
+    """The engine's sessions lead to the world's other side, and small numbers make big things happen."""
+    logging.getLogger("engine").setLevel(logging.CRITICAL)
+    patches = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
+    patches.append(mock.patch.object(outward, "open_session", return_value=Session(world.other_side)))
+    patches += [make() for make in PATCHES]
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
+        yield
+
+
+def run(knobs: Knobs) -> Facts:
+    """One run, from the first process to the judgement. Whatever the engine raises is a violation too."""
+    world = World(knobs)
+
+    async def main() -> None:
+        for _ in range(knobs.lives):
+            await world.live()
+        await world.finish()
+
+    try:
+        with _arranged(world), asyncio.Runner(loop_factory=SteppedLoop) as runner:
+            runner.run(main())
+    except Exception as error:
+        world.facts.broken(f"no {type(error).__name__}", str(error))
+    finally:
+        world.disk.close()
+    return world.facts

@@ -9,23 +9,46 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from engine.adapters.sqlite.wal import examine
 from engine.errors import DataDirectoryError, NoSpace
 
 Connect = Callable[..., sqlite3.Connection]
+SyncDirectory = Callable[[Path], None]
 
 PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code names its class."""
 NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
 BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
+WAY_OUT = (
+    "`rainfocus-engine journal check` says what is damaged and how to go on with the rest; or restore journal.db and "
+    "state.db from one backup"
+)
+"""What there is to do about a damaged file."""
 
 
-def prepare_file(path: Path, application_id: int, version: int, schema: str, connect: Connect = sqlite3.connect) -> int:
+def sync_directory(directory: Path) -> None:
+    """Make the names in it durable: a new file without this may be gone after a power loss."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def prepare_file(
+    path: Path,
+    application_id: int,
+    version: int,
+    schema: str,
+    connect: Connect = sqlite3.connect,
+    sync_directory: SyncDirectory = sync_directory,
+) -> int:
     """Create or check the file, replay and truncate its WAL, and fsync its directory.
 
     Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
     file, NoSpace when there is no room even for this."""
-    discarded = wal_frames_discarded(path)
+    discarded = _checked_wal(path)
     try:
         connection = connect(str(path), isolation_level=None)
     except sqlite3.Error as error:
@@ -43,14 +66,28 @@ def prepare_file(path: Path, application_id: int, version: int, schema: str, con
             raise DataDirectoryError(_in_use(path)) from error
         if code & PRIMARY_CODE not in DAMAGE_CODES:
             raise DataDirectoryError(f"{path.name} cannot be read and written ({error})") from error
-        raise DataDirectoryError(
-            f"{path.name} is damaged ({error}): restore it from a backup, or move it away to start anew without what "
-            "it holds"
-        ) from error
+        raise DataDirectoryError(f"{path.name} is damaged ({error}). {WAY_OUT}") from error
     finally:
         connection.close()
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent)
+    except OSError as error:
+        raise DataDirectoryError(f"{path.parent} cannot be made durable ({error.strerror})") from error
     return discarded
+
+
+def _checked_wal(path: Path) -> int:
+    """How many frames SQLite is going to throw away. Raises DataDirectoryError when it should not."""
+    try:
+        tail = examine(path)
+    except (sqlite3.Error, OSError):
+        return 0  # whatever it is, opening the file to work on it meets it again and has a name for it
+    if tail.acknowledged:
+        raise DataDirectoryError(
+            f"{path.name}-wal is damaged: only {tail.taken} of its {tail.frames} frames can be read in order, and "
+            f"commits that were acknowledged stand behind them. Nothing was changed. {WAY_OUT}"
+        )
+    return tail.discarded
 
 
 def _in_use(path: Path) -> str:
@@ -82,15 +119,6 @@ def _check_or_create(
         raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in it durable: a new file without this may be gone after a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:
     """A consistent copy of a file that is being written, readable by its owner only, on disk on return.
 
@@ -114,28 +142,8 @@ def copy_connection(connection: sqlite3.Connection, target: Path) -> None:
         raise DataDirectoryError(f"the copy {target.name} cannot be written: {error}") from error
 
 
-def wal_frames_discarded(path: Path) -> int:
-    """Frames at the end of the -wal file that belong to no commit: what SQLite is going to throw away.
-
-    Only a frame with a database size in its header ends a commit (SQLite file format, section 4.1).
-    """
-    wal = path.with_name(path.name + "-wal")
-    try:
-        size = wal.stat().st_size
-        with wal.open("rb") as file:
-            header = file.read(32)
-            if len(header) < 32:
-                return 0
-            page_size = int.from_bytes(header[8:12], "big")
-            salts = header[16:24]
-            pending, position = 0, 32
-            while position + 24 + page_size <= size:
-                file.seek(position)
-                frame = file.read(24)
-                if frame[8:16] != salts:
-                    break
-                pending = 0 if int.from_bytes(frame[4:8], "big") else pending + 1
-                position += 24 + page_size
-            return pending
-    except OSError:
-        return 0
+def truncate_wal(connection: sqlite3.Connection) -> None:
+    """Copy all of it into the file and leave no trace of it. Raises NoSpace when it is being read: try again later."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise NoSpace("busy", "the WAL could not be truncated: it is being read")

@@ -12,6 +12,7 @@ from engine.core.fold import events_of
 from engine.model import Held, HeldKind, LetterState, Profile, Trait
 from engine.ports import LetterFilter
 
+KEYS_PER_QUERY = 500
 _HELD = "id, kind, at, reason, excerpt, state, profile"
 
 
@@ -43,6 +44,17 @@ def waiting(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> I
         f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND key IN ({marks})", (id, *keys)
     ):
         yield _held(row)
+
+
+def keys_with_letters(connection: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> set[bytes]:
+    """Which of these keys have a dead letter, whatever became of it."""
+    found: set[bytes] = set()
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        some = keys[start : start + KEYS_PER_QUERY]
+        marks = ", ".join("?" * len(some))
+        query = f"SELECT key FROM held WHERE consumer = ? AND kind <> 'waiting' AND key IN ({marks})"
+        found.update(key for (key,) in connection.execute(query, (id, *some)))
+    return found
 
 
 def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: int) -> list[Held]:

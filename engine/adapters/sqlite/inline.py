@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import anyio
 
+from engine.adapters.sqlite.files import Connect
 from engine.errors import StorageFailed
 
 T = TypeVar("T")
@@ -18,12 +19,12 @@ T = TypeVar("T")
 class InlineWorker:
     """Has the methods of `SqliteWorker`. Its work is small and never waits for a disk."""
 
-    def __init__(self, idle: Callable[[sqlite3.Connection], bool]) -> None:
-        self._idle = idle
+    def __init__(self, idle: Callable[[sqlite3.Connection], bool], connect: Connect = sqlite3.connect) -> None:
+        self._idle, self._connect = idle, connect
         self._connection: sqlite3.Connection | None = None
 
     def start(self) -> None:
-        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection = self._connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._connection.close)  # also when whoever uses it is killed in a test
 
     async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:

@@ -16,7 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.adapters.sqlite import journal_sql as sql
-from engine.adapters.sqlite.files import Connect, copy_file, prepare_file
+from engine.adapters.sqlite.files import (
+    WAY_OUT,
+    Connect,
+    SyncDirectory,
+    copy_file,
+    prepare_file,
+    sync_directory,
+    truncate_wal,
+)
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import erase_events
@@ -49,19 +57,26 @@ PROBE_BYTES = 1_024  # there is room when a small append would find it
 
 
 class SqliteJournal:
-    """See `ports.Journal`. `connect` stands for sqlite3.connect, so that a test can make a disk fail."""
+    """See `ports.Journal`. `connect` stands for sqlite3.connect and `sync_directory` for `files.sync_directory`, so
+    that a test can bring its own disk."""
 
     def __init__(
-        self, path: Path, *, max_bytes: int, min_free_bytes: int = 0, connect: Connect = sqlite3.connect
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        min_free_bytes: int = 0,
+        connect: Connect = sqlite3.connect,
+        sync_directory: SyncDirectory = sync_directory,
     ) -> None:
         self._path, self._max_bytes, self._min_free_bytes = path, max_bytes, min_free_bytes
-        self._connect = connect
+        self._connect, self._sync_directory = connect, sync_directory
         self._writer = SqliteWorker(str(path), pragmas=WRITER_PRAGMAS, idle=self._reclaim, connect=connect)
         self._reader = SqliteWorker(str(path), pragmas=READER_PRAGMAS, connect=connect)
         self._checkpointer = SqliteWorker(str(path), pragmas=CHECKPOINT_PRAGMAS, connect=connect)
         self._wal = path.with_name(path.name + "-wal")
         self._next = 0
-        self._reclaimed = 0
+        self._first = 0  # when it was opened
         self._release_below = 0
         self._size = JournalSize(0, max_bytes, 0)
         self._size_at = float("-inf")
@@ -73,16 +88,14 @@ class SqliteJournal:
 
     async def open(self) -> JournalTail:
         discarded = await in_thread(
-            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect
+            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect, self._sync_directory
         )
         for worker in (self._writer, self._reader, self._checkpointer):
             worker.start()
         try:
             tail = await self._writer.run(self._check_tail)
         except StorageFailed as error:
-            raise DataDirectoryError(
-                f"{self._path.name} is damaged ({error.__cause__ or error}): restore it from a backup"
-            ) from error
+            raise DataDirectoryError(f"{self._path.name} is damaged ({error.__cause__ or error}). {WAY_OUT}") from error
         return JournalTail(tail.id, tail.first, tail.next, discarded)
 
     async def append(self, appends: Sequence[Append], /) -> int:
@@ -90,7 +103,8 @@ class SqliteJournal:
         return await self._writer.run(lambda connection: self._commit(connection, appends))
 
     async def read(self, start: int, events: int, /) -> list[Append]:
-        return await self._reader.run(lambda connection: sql.read(connection, start, events))
+        following = self._next
+        return await self._reader.run(lambda connection: self._read(connection, start, events, following))
 
     def release(self, below: int, /) -> None:
         if below > self._release_below:
@@ -122,7 +136,7 @@ class SqliteJournal:
             if rows:
                 await self._writer.run(lambda connection, rows=rows: sql.rewrite(connection, rows))  # type: ignore[misc]
             rewritten += len(rows)
-        await self._checkpointer.run(_truncate)
+        await self._checkpointer.run(truncate_wal)
         return rewritten
 
     async def backup(self, path: Path, /) -> None:
@@ -136,6 +150,17 @@ class SqliteJournal:
         """A failed checkpoint has nobody to tell, and nothing may be written after it either."""
         if self._checkpointer.failed is not None:
             raise self._checkpointer.failed
+
+    def _read(self, connection: sqlite3.Connection, start: int, events: int, following: int) -> list[Append]:
+        """In the reader's thread. Offsets from `start` up to `following` that were not released have to be there."""
+        found = sql.read(connection, start, events)
+        begin = found[0].first if found else following
+        end = found[-1].first + len(found[-1].events) if found else following
+        if begin > max(start, self._first, self._release_below):
+            raise sql.missing(start, begin)
+        if end < following and sum(len(append.events) for append in found) < events:
+            raise sql.missing(end, following)
+        return found
 
     # -- in the writer's thread -----------------------------------------------------------------------------------
 
@@ -152,9 +177,9 @@ class SqliteJournal:
             following = append.first
         first = connection.execute("SELECT min(first) FROM append").fetchone()[0]
         id = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()[0]
-        self._reclaimed = self._next if first is None else first
+        self._first = self._next if first is None else first
         self._measure(connection, always=True)
-        return JournalTail(id, self._reclaimed, self._next)
+        return JournalTail(id, self._first, self._next)
 
     def _commit(self, connection: sqlite3.Connection, appends: Sequence[Append]) -> int:
         first = self._next
@@ -232,9 +257,3 @@ class SqliteJournal:
 
     def _wal_bytes(self) -> int:
         return self._wal.stat().st_size if self._wal.exists() else 0
-
-
-def _truncate(connection: sqlite3.Connection) -> None:
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise NoSpace("busy", "the WAL could not be truncated: it is being read")

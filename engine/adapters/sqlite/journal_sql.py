@@ -59,6 +59,8 @@ def unpack(row: Row) -> Append:
 
 
 def read(connection: sqlite3.Connection, start: int, events: int) -> list[Append]:
+    """Stored appends from `start` on, the first one cut; what was released may be missing before them. Raises
+    StorageFailed when a row does not match its checksum, and when one is missing between two others."""
     row = connection.execute("SELECT max(first) FROM append WHERE first <= ?", (start,)).fetchone()
     found: list[Append] = []
     cursor = connection.execute(
@@ -66,6 +68,8 @@ def read(connection: sqlite3.Connection, start: int, events: int) -> list[Append
     )
     for stored in cursor:
         append = unpack(stored)
+        if found and append.first != found[-1].first + len(found[-1].events):
+            raise missing(found[-1].first + len(found[-1].events), append.first)
         if append.first + len(append.events) <= start:
             continue
         if append.first < start:
@@ -76,6 +80,10 @@ def read(connection: sqlite3.Connection, start: int, events: int) -> list[Append
             break
     cursor.close()
     return found
+
+
+def missing(first: int, end: int) -> StorageFailed:
+    return StorageFailed(f"offsets {first} to {end - 1} are missing")
 
 
 def rewrite(connection: sqlite3.Connection, rows: Sequence[tuple[Append, list[Event]]]) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite import files, held_sql
 from engine.adapters.sqlite import state_sql as sql
-from engine.adapters.sqlite.files import NO_SPACE_CODES, Connect, copy_connection, copy_file, prepare_file
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits
 from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
@@ -40,20 +40,8 @@ READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-65536")
 CHECKPOINT_WRITES = 200
 UNFOLDED_KEYS = 200_000
 """Keys kept in memory until they are folded; beyond that folding goes before settling."""
-KEYS_PER_QUERY = 500
 DAY_SECONDS = 86_400.0
 PRUNE_SLICE = 500
-
-
-class LedgerLimits(msgspec.Struct, frozen=True):
-    enabled: bool = True
-    retention_days: int = 90
-    max_keys: int = 5_000_000
-
-
-class LetterLimits(msgspec.Struct, frozen=True):
-    retention_days: int = 90
-    max_count: int = 1_000_000
 
 
 class SqliteState:
@@ -65,11 +53,12 @@ class SqliteState:
         *,
         ledger: LedgerLimits | None = None,
         letters: LetterLimits | None = None,
-        connect: Connect = sqlite3.connect,
+        connect: files.Connect = sqlite3.connect,
+        sync_directory: files.SyncDirectory = files.sync_directory,
     ) -> None:
-        self._path, self._connect = path, connect
+        self._path, self._connect, self._sync_directory = path, connect, sync_directory
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
-        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background)
+        self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
         if path is not None:
             self._writer = SqliteWorker(str(path), pragmas=PRAGMAS, idle=self._background, connect=connect)
@@ -79,6 +68,7 @@ class SqliteState:
         self._unfolded = Unfolded()
         self._has_ledger: set[int] = set()
         self._has_waiting: set[int] = set()
+        self._has_letters: set[int] = set()
         self._writes = 0
 
     def __repr__(self) -> str:
@@ -86,7 +76,15 @@ class SqliteState:
 
     async def open(self) -> None:
         if self._path is not None:
-            await in_thread(prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect)
+            await in_thread(
+                files.prepare_file,
+                self._path,
+                sql.APPLICATION_ID,
+                sql.VERSION,
+                sql.SCHEMA,
+                self._connect,
+                self._sync_directory,
+            )
         for worker in {self._writer, self._reader}:
             worker.start()
         if self._path is None:
@@ -94,9 +92,7 @@ class SqliteState:
         try:
             await self._writer.run(self._load)
         except (StorageFailed, msgspec.MsgspecError) as error:
-            raise DataDirectoryError(
-                f"state.db is damaged ({error.__cause__ or error}): restore it and journal.db from one backup"
-            ) from error
+            raise DataDirectoryError(f"state.db is damaged ({error.__cause__ or error}). {files.WAY_OUT}") from error
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = sql.consumer_ids(connection)
@@ -104,6 +100,11 @@ class SqliteState:
         self._has_waiting = {
             id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind = 'waiting'")
         }
+        self._has_letters = {
+            id for (id,) in connection.execute("SELECT DISTINCT consumer FROM held WHERE kind <> 'waiting'")
+        }
+        if not self._ledger.enabled:
+            sql.clear_digests(connection)
         rows = connection.execute("SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id")
         for row, consumer, packed in rows:
             self._remember(consumer, row, unpack_verdicts(packed).entries)
@@ -134,6 +135,9 @@ class SqliteState:
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         if len(self._unfolded) > UNFOLDED_KEYS:
             await self._writer.run(self._fold_all)
+        for transition in transitions:  # before their rows are there to be folded
+            if any(held.kind != HeldKind.WAITING for held in transition.hold):
+                self._has_letters.add(self._ids[transition.consumer])
         rows = await self._writer.run(lambda connection: self._apply(connection, transitions, pauses or {}))
         self._unfolded.drop_folded()
         for transition, row in zip(transitions, rows, strict=True):
@@ -157,19 +161,24 @@ class SqliteState:
         return rows
 
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
-        if self._ledger.enabled and entries:
+        if entries and (self._ledger.enabled or id in self._has_letters):
             self._unfolded.add(id, row, entries)
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
-        if self._ledger.enabled:
-            row = sql.fold_one(connection)
-            if row is not None:
-                self._note_folded(connection, row)
-                return True
-        more = sql.reclaim(connection, folded_only=self._ledger.enabled)
+        letters_of = self._only_letters_of()
+        row = sql.fold_one(connection, letters_of)
+        if row is not None:
+            self._note_folded(connection, row)
+            return True
+        more = sql.reclaim(connection, letters_of)
         self._checkpoint_sometimes(connection)
         return more
+
+    def _only_letters_of(self) -> list[int] | None:
+        """Without a ledger only keys with dead letters are kept in it, and only these consumers have any: a replay has
+        to find out what has overtaken it."""
+        return None if self._ledger.enabled else sorted(self._has_letters)
 
     def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
         (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
@@ -177,7 +186,7 @@ class SqliteState:
         self._unfolded.folded_through = row
 
     def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while self._ledger.enabled and (row := sql.fold_one(connection)) is not None:
+        while (row := sql.fold_one(connection, self._only_letters_of())) is not None:
             self._note_folded(connection, row)
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
@@ -188,7 +197,7 @@ class SqliteState:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             except sqlite3.OperationalError as error:
                 # What was committed before is durable: no room to copy it must not make anybody settle it again.
-                if error.sqlite_errorcode not in NO_SPACE_CODES:
+                if error.sqlite_errorcode not in files.NO_SPACE_CODES:
                     raise
 
     # -- questions ------------------------------------------------------------------------------------------------
@@ -205,7 +214,7 @@ class SqliteState:
         recent = self._unfolded.find(id, keys)
         found: dict[bytes, KeyState] = {}
         unfolded: int | None = 0
-        if id in self._has_waiting or (self._ledger.enabled and id in self._has_ledger):
+        if id in self._has_waiting or id in self._has_ledger:
             together, unfolded = await self._lookups.ask(id, keys)
             found = {key: KeyState(it.entry, it.held) for key in keys if (it := together.get(key)) is not None}
         for key, (entry, row) in recent.items():
@@ -222,9 +231,9 @@ class SqliteState:
         found: dict[bytes, KeyState] = {}
         connection.execute("BEGIN")
         unfolded = sql.first_unfolded(connection)
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            some = keys[start : start + KEYS_PER_QUERY]
-            if self._ledger.enabled:
+        for start in range(0, len(keys), held_sql.KEYS_PER_QUERY):
+            some = keys[start : start + held_sql.KEYS_PER_QUERY]
+            if id in self._has_ledger:
                 for entry in sql.ledger_entries(connection, id, some):
                     found[entry.key] = KeyState(entry)
             for held in held_sql.waiting(connection, id, some) if id in self._has_waiting else ():
@@ -276,13 +285,13 @@ class SqliteState:
     async def scrub(self) -> None:
         """Leave no trace of deleted content: deleted rows are overwritten already, the WAL is truncated now."""
         if self._path is not None:
-            await self._writer.run(_truncate)
+            await self._writer.run(files.truncate_wal)
 
     async def backup(self, path: Path, /) -> None:
         if self._path is None:
-            await self._reader.run(lambda connection: copy_connection(connection, path))
+            await self._reader.run(lambda connection: files.copy_connection(connection, path))
         else:
-            await in_thread(copy_file, self._path, path, self._connect)
+            await in_thread(files.copy_file, self._path, path, self._connect)
 
     async def close(self) -> None:
         try:
@@ -291,9 +300,3 @@ class SqliteState:
         finally:
             for worker in {self._reader, self._writer}:
                 await worker.close()
-
-
-def _truncate(connection: sqlite3.Connection) -> None:
-    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise NoSpace("busy", "the WAL of the state file could not be truncated: it is being read")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from engine.adapters.sqlite.held_sql import hold
+from engine.adapters.sqlite import held_sql
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
-from engine.model import LedgerEntry
+from engine.model import NOTHING, LedgerEntry
 from engine.ports import ConsumerState, Transition
 
 APPLICATION_ID = 0x52465331  # "RFS1"
@@ -42,6 +42,10 @@ CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
 
 _LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
+_NO_LETTERS = (
+    "NOT EXISTS (SELECT 1 FROM held WHERE held.consumer = ledger.consumer AND held.key = ledger.key "
+    "AND held.kind <> 'waiting')"
+)
 _UPSERT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
     outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
@@ -53,6 +57,8 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key
 
 def create(connection: sqlite3.Connection) -> None:
     """In memory what `prepare_file` does to a file: a backup of it is a file like any other."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+        return
     connection.executescript(f"{SCHEMA}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};")
 
 
@@ -72,6 +78,9 @@ def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
         (letters,) = connection.execute(
             "SELECT count(*) FROM held WHERE consumer = ? AND kind <> 'waiting' AND state = 'kept'", (id,)
         ).fetchone()
+        (through,) = connection.execute(
+            "SELECT max(through) FROM verdicts WHERE consumer = ? AND through >= ?", (id, watermark)
+        ).fetchone()
         found.append(
             ConsumerState(
                 name,
@@ -86,6 +95,7 @@ def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
                 events,
                 profiles,
                 letters,
+                NOTHING if through is None else through,
             )
         )
     return found
@@ -142,7 +152,7 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
         _forget(connection, id, key)
     row = _write_verdicts(connection, id, transition)
     for held in transition.hold:
-        hold(connection, id, held)
+        held_sql.hold(connection, id, held)
     for key, through in transition.drop:
         connection.execute(
             "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?", (id, key, through)
@@ -189,14 +199,20 @@ def _forget(connection: sqlite3.Connection, id: int, key: bytes) -> None:
 # -- folding and reclaiming, in slices ------------------------------------------------------------------------------
 
 
-def fold_one(connection: sqlite3.Connection) -> int | None:
-    """Fold the oldest unfolded verdict row into the ledger; its id, or None when there is none."""
+def fold_one(connection: sqlite3.Connection, letters_of: Collection[int] | None = None) -> int | None:
+    """Fold the oldest unfolded verdict row into the ledger; its id, or None when there is none. `letters_of` (where no
+    ledger is kept): only rows of these consumers, and of keys that have dead letters."""
+    which = "" if letters_of is None else f"AND consumer IN ({', '.join(map(str, letters_of))})"
     row = connection.execute(
-        "SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id LIMIT 1"
+        f"SELECT id, consumer, packed FROM verdicts WHERE folded = 0 {which} ORDER BY id LIMIT 1"
     ).fetchone()
     if row is None:
         return None
     id, consumer, packed = row
+    entries = unpack_verdicts(packed).entries
+    if letters_of is not None:
+        with_letters = held_sql.keys_with_letters(connection, consumer, [entry.key for entry in entries])
+        entries = [entry for entry in entries if entry.key in with_letters]
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         _UPSERT,
@@ -212,7 +228,7 @@ def fold_one(connection: sqlite3.Connection) -> int | None:
                 entry.at,
                 entry.attendee_id,
             )
-            for entry in unpack_verdicts(packed).entries
+            for entry in entries
         ],
     )
     connection.execute("UPDATE verdicts SET folded = 1 WHERE id = ?", (id,))
@@ -226,11 +242,12 @@ def first_unfolded(connection: sqlite3.Connection) -> int | None:
     return found
 
 
-def reclaim(connection: sqlite3.Connection, *, folded_only: bool, limit: int = 200) -> bool:
-    """Delete verdict rows that recovery needs no more; is there perhaps more to delete?"""
+def reclaim(connection: sqlite3.Connection, letters_of: Collection[int] | None = None, *, limit: int = 200) -> bool:
+    """Delete verdict rows that neither recovery nor folding needs any more; is there perhaps more to delete?"""
+    others = "" if letters_of is None else f"OR v.consumer NOT IN ({', '.join(map(str, letters_of))})"
     done = connection.execute(
         "DELETE FROM verdicts WHERE id IN (SELECT v.id FROM verdicts v JOIN consumer c ON c.id = v.consumer "
-        f"WHERE v.through < c.watermark {'AND v.folded = 1' if folded_only else ''} LIMIT ?)",
+        f"WHERE v.through < c.watermark AND (v.folded = 1 {others}) LIMIT ?)",
         (limit,),
     )
     return done.rowcount == limit
@@ -267,12 +284,18 @@ def ledger_entries(connection: sqlite3.Connection, id: int, keys: Sequence[bytes
         yield LedgerEntry(*row)
 
 
+def clear_digests(connection: sqlite3.Connection) -> None:
+    """Nothing that was confirmed before is certain any more."""
+    connection.execute("UPDATE ledger SET digest = x'' WHERE digest <> x''")
+
+
 def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_keys: int, limit: int) -> list[bytes]:
-    """Ledger keys to delete: last touched before `before`, or the oldest beyond `max_keys`."""
+    """Ledger keys to delete: last touched before `before`, or the oldest beyond `max_keys`. Not those with dead
+    letters: when one is replayed it has to be known what has overtaken it."""
     old = [
         key
         for (key,) in connection.execute(
-            "SELECT key FROM ledger WHERE consumer = ? AND at < ? LIMIT ?", (id, before, limit)
+            f"SELECT key FROM ledger WHERE consumer = ? AND at < ? AND {_NO_LETTERS} LIMIT ?", (id, before, limit)
         )
     ]
     if old:
@@ -281,6 +304,7 @@ def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_ke
     if total <= max_keys:
         return []
     rows = connection.execute(
-        "SELECT key FROM ledger WHERE consumer = ? ORDER BY at LIMIT ?", (id, min(limit, total - max_keys))
+        f"SELECT key FROM ledger WHERE consumer = ? AND {_NO_LETTERS} ORDER BY at LIMIT ?",
+        (id, min(limit, total - max_keys)),
     )
     return [key for (key,) in rows]

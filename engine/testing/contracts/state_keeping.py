@@ -93,6 +93,20 @@ class Keeping:
         assert await newest_only(), "no fewer than the limit"
 
     @promise
+    async def test_prune_keeps_what_a_replay_of_a_dead_letter_has_to_know(self, trial: StateTrial) -> None:
+        state = await trial.open(limits=Limits(ledger_days=1, ledger_keys=1))
+        await settle(state, hold=[letter("lea", 1)], verdicts=[verdict("lea", 1, at=NOW)])
+        verdicts = [verdict("lea", 5, confirmed=5, at=NOW), verdict("bo", 6, at=NOW), verdict("cy", 7, at=NOW)]
+        await settle(state, verdicts=verdicts, watermark=8)
+
+        async def only_lea_is_known() -> bool:
+            await state.prune(NOW + 2 * DAY_SECONDS)
+            return set(await state.keys("plain", [key_of("lea"), key_of("bo"), key_of("cy")])) == {key_of("lea")}
+
+        await eventually(only_lea_is_known)
+        assert (await entry_of(state, "lea")).confirmed_through == 5
+
+    @promise
     async def test_prune_deletes_letters_that_are_too_old(self, trial: StateTrial) -> None:
         state = await trial.open(limits=Limits(letter_days=10))
         old = [letter(f"p{number}", number, at=NOW) for number in range(1_200)]
