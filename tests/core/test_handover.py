@@ -124,3 +124,8 @@ def test_a_key_that_the_ledger_does_not_know_has_overtaken_nothing() -> None:
     one.under = [Profile(KEY, b'{"zip": 2}', 1, 1, NOTHING, 0, 22, 1, 0.0, letter=2)]  # type: ignore[arg-type]
     fold_replays(one, None, lambda older, newer: (newer, 1))
     assert (one.under, one.passed, one.events) == (None, None, 2)
+
+
+@pytest.mark.parametrize("more", [Trait.NONE, Trait.EMAIL, Trait.ERASED])
+def test_what_a_damaged_journal_could_not_give_back_is_excluded_as_lost(more: Trait) -> None:
+    assert exclusion(profile(traits=Trait.LOST | more), Policy()) == "lost"
