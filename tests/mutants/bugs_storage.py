@@ -46,7 +46,7 @@ def commit_without_fsync() -> None:
 @bug(1, "tests/adapters/test_sqlite_durability.py::test_the_name_of_a_new_file_is_durable_once_it_is_open")
 def directory_not_fsynced() -> None:
     """a new journal.db may be gone after a power loss, acknowledged events with it"""
-    files.sync_directory = lambda directory: None  # type: ignore[assignment]
+    files.sync_directory.__code__ = (lambda directory: None).__code__  # it is a default of parameters as well
 
 
 @bug(1, "tests/adapters/test_sqlite_faults.py::test_a_flipped_bit_in_the_tail_is_found_at_open")
