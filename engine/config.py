@@ -103,6 +103,7 @@ T = TypeVar("T", bound=Table)
 class EngineConfig(Table, frozen=True, kw_only=True):
     data_dir: Text = "var"
     drain_timeout_seconds: Seconds = 12.0
+    watchdog_seconds: SecondsOrZero = 60.0
 
 
 class IngressKeyConfig(Table, frozen=True, kw_only=True):

@@ -94,6 +94,7 @@ class Metrics:
         self.events_rejected: Counter[str] = Counter()
         self.fields_dropped: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
+        self.stalls: Counter[tuple[str, str]] = Counter()  # by stage and destination
         self.ack_seconds = Histogram()
         self.journal_fsync_seconds = Histogram()
         self._destinations: dict[str, DestinationMetrics] = {}
@@ -134,6 +135,10 @@ class Metrics:
             "engine_fields_dropped", "Optional fields dropped, by reason.", _rows("reason", self.fields_dropped.items())
         )
         yield _counter("engine_answers", "Answers of the ingress, by status.", _rows("status", self.answers.items()))
+        stalls = [
+            ((("stage", stage), ("destination", name)), float(count)) for (stage, name), count in self.stalls.items()
+        ]
+        yield _counter("engine_progress_stalls", "Times that a stage was stuck.", stalls)
         yield _histogram("engine_ack_seconds", "Last body byte to answer.", [((), self.ack_seconds)])
         yield _histogram("engine_journal_fsync_seconds", "One group commit.", [((), self.journal_fsync_seconds)])
         yield from self._of_destinations()

@@ -138,6 +138,15 @@ class KeyState(msgspec.Struct):
     held: Held | None = None
 
 
+class Inspection(msgspec.Struct):
+    """Of one consumer, for an audit: the highest offsets that stand in any row (NOTHING: none), and as sentences what
+    cannot be read or contradicts itself."""
+
+    settled_through: int = NOTHING
+    confirmed_through: int = NOTHING
+    problems: list[str] = msgspec.field(default_factory=list)
+
+
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letters: every condition that is set has to hold. Times are epoch seconds."""
 
@@ -195,6 +204,10 @@ class State(Protocol):
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
         """Empty these letters of their content and set them PURGED; returns how many."""
+
+    async def inspect(self) -> dict[str, Inspection]:
+        """What there is to say of every consumer's rows, by name, and under "" what belongs to none. Reads everything:
+        takes seconds with millions of keys, and holds up nobody but other questions."""
 
     async def prune(self, now: float, /) -> None:
         """Enforce the retention limits (ledger days and keys, dead letter days), in slices. `now`: epoch seconds."""
@@ -368,6 +381,7 @@ __all__ = [
     "ConsumerState",
     "Control",
     "Destination",
+    "Inspection",
     "Intake",
     "Journal",
     "JournalSize",

@@ -82,7 +82,9 @@ LONGER = {
     "config_problems.py": 360,
     "ports.py": 420,  # contracts, mostly text
     "core/coalescer.py": 520,  # one invariant over six indexes; it does not split
-    "dispatcher/account.py": 335,
+    "dispatcher/account.py": 345,
+    "adapters/sqlite/state.py": 310,
+    "assembly/engine.py": 310,  # the front door of the library, mostly docstrings
     "dispatcher/attempts.py": 400,
     "dispatcher/consumer.py": 350,
 }

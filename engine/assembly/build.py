@@ -14,6 +14,7 @@ from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, SqliteState
+from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.gauges import register_gauges
 from engine.assembly.outward import Outward, build_outward
@@ -23,6 +24,7 @@ from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.handover import Policy
 from engine.core.pace import Pace
+from engine.core.progress import patience_of_sending
 from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
@@ -54,6 +56,7 @@ class Parts(msgspec.Struct):
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
     runs: Runs
+    problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
 
 
@@ -74,6 +77,7 @@ async def open_parts(
     metrics.accepted(tail.next)  # what is durable was accepted: the sum survives a restart
     stack.push_async_callback(state.close)
     await state.open()
+    problems = contradictions(await state.consumers(), {}, tail.next)  # before anything is written over it
     states, notes = await resume(config, state, tail)
     builder = _Builder(config, state, clock, random, metrics, await state.pauses())
     for account in config.accounts:
@@ -87,6 +91,7 @@ async def open_parts(
         clock=clock,
         metrics=metrics,
         expire_when_full=config.journal.on_full == "expire",
+        watchdog_seconds=config.engine.watchdog_seconds,
     )
     builder.settler_dirty = pipeline.settler.dirty
     builder.store_pause = pipeline.settler.pause
@@ -105,6 +110,7 @@ async def open_parts(
         builder.described,
         builder.testers,
         pipeline.settler.runs,
+        problems,
     )
     parts.control = EngineControl(parts)
     register_gauges(metrics, parts)
@@ -270,6 +276,18 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
         unknown_hold_seconds=config.retry.unknown_hold_seconds,
         max_profiles=max(1, whole.buffer.max_profiles // share),
         max_bytes=max(1, whole.buffer.max_bytes // share),
+        patience_seconds=_patience_seconds(config, account, whole),
+    )
+
+
+def _patience_seconds(config: DestinationConfig, account: AccountConfig, whole: Config) -> float:
+    beside = [one for one in whole.destinations if whole.account_of(one) is account]
+    return patience_of_sending(
+        whole.engine.watchdog_seconds,
+        turns=sum(one.weight for one in beside) / config.weight,
+        attempt_seconds=max(one.retry.timeout_seconds + one.retry.unknown_hold_seconds for one in beside),
+        requests_per_second=account.rate.requests_per_second,
+        max_concurrency=account.rate.max_concurrency,
     )
 
 

@@ -39,6 +39,7 @@ class EngineControl:
             reasons += [refusal.type] if refusal is not None else []
             blocked = pipeline.settler.no_space
             reasons += [f"state-{blocked.type}"] if blocked is not None else []
+            reasons += ["no-progress"] if pipeline.watchdog.stalled() else []
         return reasons
 
     def status(self) -> dict[str, object]:
@@ -88,7 +89,7 @@ class EngineControl:
             "account": consumer.account.name,
             **parts.described[consumer.name],
             "state": _state(consumer),
-            "reason": _reason(consumer),
+            "reason": _reason(consumer) or ("no-progress" if parts.pipeline.watchdog.stalled(consumer.name) else ""),
             "counts": {"accepted": accepted, **sums, "pending": pending},
             "excluded": reasons,
             "residual": consumer.residual(following),
@@ -193,9 +194,7 @@ class EngineControl:
     async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         matched = await self._parts.state.count_letters(which)
         purged = 0 if dry_run else await self._parts.state.purge_letters(which)
-        for consumer in self._parts.consumers if purged else ():
-            kept = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name))
-            consumer.books.letters = kept
+        await self._parts.pipeline.settler.recount_letters()
         return {"matched": matched, "purged": purged}
 
     # -- books ----------------------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ class EngineControl:
         copy, and the journal copy goes further than any offset the state copy knows."""
         await anyio.Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._parts.pipeline.settler.flush()
-        async with self._parts.pipeline.settler.lock:
+        async with self._parts.pipeline.settler.at_rest():
             await self._parts.state.backup(directory / "state.db")
             await self._parts.journal.backup(directory / "journal.db")
         files: Sequence[Path] = [directory / "journal.db", directory / "state.db"]

@@ -90,6 +90,8 @@ class Engine:
         except asyncio.CancelledError:
             await self._cancel()
             raise
+        if self._task.cancelled():
+            raise Stopped("the engine was cancelled while it started")  # its host was not
         if self._task.done():
             self._task.result()
         return self
@@ -139,10 +141,12 @@ class Engine:
             await asyncio.wait({self._task})
 
     async def recovered(self) -> None:
-        """Wait until what was pending at the start has been read."""
+        """Wait until what was pending at the start has been read. Raises Stopped when the engine ends first."""
         parts = self._running()
         for reader in parts.pipeline.readers:
             await reader.recovered.wait()
+        if parts.pipeline.recovering:
+            raise Stopped("the engine ended before it had recovered")
 
     def stop(self) -> None:
         """Begin to drain. Leaving the context waits for the end of it."""
@@ -208,6 +212,7 @@ class Engine:
 
     async def _serve(self, parts: Parts) -> None:
         pipeline = parts.pipeline
+        drained: bool | None = None
         async with anyio.create_task_group() as tasks:
             await pipeline.start(tasks, dispatching=self.dispatching)
             tasks.start_soon(self._lag.run)
@@ -218,6 +223,8 @@ class Engine:
             await self._stop.wait()
             drained = await pipeline.drain(self.config.engine.drain_timeout_seconds)
             tasks.cancel_scope.cancel()
+        if drained is None:  # a task group ends in silence when somebody else has cancelled one of its tasks
+            raise Stopped("one of the engine's tasks was cancelled from outside")
         await pipeline.settler.finish(clean=drained and (self.dispatching or pipeline.was_clean))
 
     # -- events in ------------------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ def register_gauges(metrics: Metrics, parts: Parts) -> None:
     metrics.gauge("engine_build_info", "Always 1; the version is a label.", lambda: 1.0, {"version": parts.version})
     for consumer in parts.consumers:
         _of_consumer(metrics, consumer, lambda: parts.pipeline.commit.next_offset, parts.clock.time)
+    for one in parts.pipeline.watchdog.watched:
+        labels = {"stage": one.stage, "destination": one.destination}
+        metrics.gauge("engine_progress_stalled", "1 while stuck.", lambda one=one: float(one.progress.stalled), labels)  # type: ignore[misc]
     for account in parts.accounts:
         _of_account(metrics, account)
 

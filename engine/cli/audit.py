@@ -17,9 +17,9 @@ COLUMNS = ("accepted", "delivered", "suppressed", "superseded", "excluded", "dea
 def audit(
     config: ConfigPath = None, url: Url = None, key_env: KeyVariable = DEFAULT_KEY_VARIABLE, json: Json = False
 ) -> None:
-    """Recompute from storage that every accepted event has an outcome or is pending.
+    """Recompute from storage that every accepted event has an outcome or is pending, and that journal and state agree.
 
-    Exit 1 when a residual is not zero or events are missing.
+    Exit 1 when a residual is not zero, events are missing, or the two files contradict each other or themselves.
 
     Example:
 
@@ -50,4 +50,6 @@ def _show(report: dict[str, Any]) -> None:
     output.console().print(audit_table(report))
     for problem in report.get("problems", []):
         output.fail(problem)
-    output.say("ok: every accepted event is accounted for" if report.get("ok") else "NOT ok: the sums do not add up")
+    output.say(
+        "ok: every accepted event is accounted for" if report.get("ok") else "NOT ok: every problem is named above"
+    )

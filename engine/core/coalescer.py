@@ -80,6 +80,11 @@ class Coalescer:
         return len(self._leased)
 
     @property
+    def forgets_due(self) -> int:
+        """Of the leased ones: markers that wait for what is stored of their keys to be erased."""
+        return len(self._due_markers)
+
+    @property
     def ready(self) -> int:
         """Profiles that may be leased now."""
         live, replay, backfill = self._queues

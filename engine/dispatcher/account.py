@@ -180,6 +180,12 @@ class Account:
         for sender in self._senders:
             sender.note_still()
 
+    def held_up(self, now: float) -> bool:
+        """Is there a reason why nothing of this account is sent: a pause, its breaker, no token, or the end? A probe
+        that is due is no reason."""
+        trouble = self.tokens is not None and bool(self.tokens.trouble)
+        return self.draining or trouble or self.pause_seconds() > 0 or not self.breaker.may_send(now)
+
     def done(self, permit: AccountPermit) -> None:
         """The attempt is over. A permit that was not used stays good for the next one while it is young."""
         self.in_flight -= 1

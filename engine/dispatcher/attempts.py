@@ -319,8 +319,11 @@ def _retry(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
 
 
 def _bury(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
-    """Dead-letter it; when no more dead letters fit, it waits."""
-    if consumer.letters_full() and not consumer.coalescer.is_forgotten(profile.key):
+    """Dead-letter it; when no more dead letters fit, it waits. What is forgotten meanwhile leaves no letter."""
+    if consumer.coalescer.is_forgotten(profile.key):
+        _give_back(consumer, profile, None)
+        return
+    if consumer.letters_full():
         consumer.metrics.letters_full()
         profile.certain = False
         _give_back(consumer, profile, consumer.clock.monotonic() + consumer.backoff.cap_seconds)

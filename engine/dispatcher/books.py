@@ -159,6 +159,9 @@ class Books:
         """Erase what is stored of a key. `held`: its profile on disk, if that is in nobody's memory: its events are
         excluded now."""
         self._unhold(key)
+        letters = [held for held in self.open.hold if held.profile.key == key]  # a forget goes first in a transaction
+        self.open.hold = [held for held in self.open.hold if held.profile.key != key]
+        self.letters -= len(letters)
         self.open.verdicts = [entry for entry in self.open.verdicts if entry.key != key]
         self.open.forget.append((key, offset))
         self.recent[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
@@ -169,6 +172,12 @@ class Books:
                 self._count(Outcome.SUPERSEDED, events - 1)
             self.held_events -= events
             self.held_profiles -= 1
+
+    def recount_letters(self, kept: int) -> None:
+        """Letters were deleted. `kept`: how many are on disk, while the settler has nothing in hand."""
+        buried = sum(held.kind != HeldKind.WAITING for held in self.open.hold)
+        replayed = sum(state == LetterState.REPLAYED for _, state in self.open.letters)
+        self.letters = kept + buried - replayed
 
     def _count(self, name: str, events: int) -> None:
         if name not in self.counts and len(self.counts) >= MOST_REASONS and ":" in name:
@@ -247,6 +256,10 @@ class Books:
             if entry is not None:
                 found[key] = _newer(entry, found.get(key) or KeyState())
         return found
+
+    def durable_counts(self) -> dict[str, int]:
+        """What is on disk by its own account, while the settler has nothing in hand."""
+        return {name: events - self.open.counts.get(name, 0) for name, events in self.counts.items()}
 
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""

@@ -49,6 +49,7 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     unknown_hold_seconds: float = 2.0
     max_profiles: int = 1_000_000  # its share of the buffer
     max_bytes: int = 1_073_741_824
+    patience_seconds: float = 0.0  # how long its limits let it go without a reply
 
 
 class Consumer:
@@ -251,6 +252,16 @@ class Consumer:
             return "paused"
         breakers = (self.account.breaker, self.breaker)
         return next((breaker.reason or "failing" for breaker in breakers if breaker.state != "closed"), "")
+
+    def should_progress(self) -> bool:
+        """Is there work for the dispatcher, and nothing known that holds it up? Profiles that back off, and those whose
+        attempt may still be travelling, wait for a reason."""
+        coalescer, now = self.coalescer, self.clock.monotonic()
+        if self.paused or self.recovering or not self.breaker.may_send(now) or self.account.held_up(now):
+            return False
+        wakes_at = coalescer.wakes_at()
+        in_hand = coalescer.leased - coalescer.forgets_due - self.unknown
+        return coalescer.ready > 0 or in_hand > 0 or (wakes_at is not None and wakes_at <= now)
 
     # -- standing still: age does not run --------------------------------------------------------------------------
 

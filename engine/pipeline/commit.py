@@ -72,6 +72,10 @@ class CommitStage:
             return Overloaded("busy", detail, self._drain.retry_after_seconds(self._front_events))
         return None
 
+    def should_progress(self) -> tuple[bool, int]:
+        """Does anything wait for its commit, though there is room? And what grows with every commit."""
+        return not self._empty.is_set() and self._no_space is None, self.next_offset
+
     async def submit(self, append: Append) -> int:
         """Durable on return; the first offset. When cancelled, the append may still become durable.
 

@@ -23,6 +23,7 @@ from engine.pipeline.commit import CommitStage
 from engine.pipeline.eraser import Eraser
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
+from engine.pipeline.watchdog import Watchdog, reading, sending
 from engine.ports import Clock, Journal, State
 
 logger = logging.getLogger("engine.pipeline")
@@ -47,6 +48,7 @@ class Pipeline:
         clock: Clock,
         metrics: Metrics,
         expire_when_full: bool = False,
+        watchdog_seconds: float = 0.0,
     ) -> None:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
@@ -68,6 +70,8 @@ class Pipeline:
         for consumer in consumers:
             consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
+        self.watchdog = Watchdog(watchdog_seconds, clock=clock, metrics=metrics)
+        self._watch()
         self._names = [consumer.name for consumer in consumers]
 
     def __repr__(self) -> str:
@@ -92,12 +96,22 @@ class Pipeline:
         tasks.start_soon(self.settler.run)
         tasks.start_soon(self.eraser.run)
         tasks.start_soon(self._prune)
+        if dispatching:
+            tasks.start_soon(self.watchdog.run)
         for reader in self.readers:
             tasks.start_soon(reader.run, self._journal_next, dispatching)
         for account in self.accounts if dispatching else ():
             if account.tokens is not None:
                 tasks.start_soon(account.tokens.run)
             tasks.start_soon(account.run, tasks)
+
+    def _watch(self) -> None:
+        self.watchdog.watch("commit", self.commit.should_progress)
+        self.watchdog.watch("settle", self.settler.should_progress)
+        for one in self.consumers:
+            read, patience = reading(one, lambda: self.commit.next_offset), one.policy.patience_seconds
+            self.watchdog.watch("read", read, destination=one.name, patience_seconds=patience)
+            self.watchdog.watch("send", sending(one), destination=one.name, patience_seconds=patience)
 
     def refuse(self) -> None:
         """Accept nothing more; what was handed in already is still committed."""
@@ -120,6 +134,8 @@ class Pipeline:
         self.commit.close(reason)
         self.settler.close(reason)
         self.receipts.release()
+        for reader in self.readers:
+            reader.recovered.set()
 
     def _hand_over(self, append: Append) -> None:
         """Called by the commit stage, in offset order, without an await from append to append."""
@@ -162,4 +178,5 @@ class Pipeline:
         while True:
             with suppress(NoSpace):  # deleting takes space as well; the next round tries again
                 await self._state.prune(self._clock.time())
+            await self.settler.recount_letters()
             await anyio.sleep(PRUNE_SECONDS)

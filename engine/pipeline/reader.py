@@ -7,7 +7,7 @@ import logging
 
 import anyio
 
-from engine.core.receipts import Receipts
+from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher.consumer import Consumer
 from engine.model import Append, Lane
 from engine.ports import Journal, State
@@ -29,8 +29,9 @@ class Reader:
         self._held_after = 0
         self._at_once = max(1, min(HELD_AT_ONCE, consumer.policy.max_profiles // 4))
         self._next = 0
+        self._followed: Tracker | None = None  # whose events were read from the journal last
         self._wake = asyncio.Event()
-        self.recovered = asyncio.Event()
+        self.recovered = asyncio.Event()  # or it never will be, if the consumer is `recovering` still
 
     def offer(self, append: Append) -> None:
         """A durable append, from the commit stage. Taken from memory if the consumer is at the tail and has room."""
@@ -96,7 +97,14 @@ class Reader:
             end = min(consumer.read_to, consumer.position + consumer.room())
             if append.first != consumer.position or append.first >= end:
                 break  # the commit stage handed it over meanwhile, or there is no more room
-            consumer.take(_cut(append, end), self._receipts.get(append.first))
+            consumer.take(_cut(append, end), self._receipt(append.first))
+
+    def _receipt(self, first: int) -> Tracker | None:
+        """Of the append that the events from this offset on are of; what does not fit at once is read in pieces."""
+        known = self._receipts.get(first) or self._followed
+        covers = known is not None and known.first <= first < known.first + known.events
+        self._followed = known if covers else None
+        return self._followed
 
     async def _balance(self) -> None:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""

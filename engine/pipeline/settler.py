@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 
@@ -17,7 +18,7 @@ from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind
-from engine.ports import Clock, Journal, State, Transition
+from engine.ports import Clock, Journal, LetterFilter, State, Transition
 
 logger = logging.getLogger("engine.pipeline")
 
@@ -51,6 +52,9 @@ class Settler:
         self._closed: Stopped | None = None
         self._in_hand: list[tuple[Transition, Notices]] = []  # taken, and not written yet
         self.no_space: NoSpace | None = None
+        self._settling = False
+        self._rounds = 0
+        self._resting = 0
 
     def dirty(self) -> None:
         self._dirty.set()
@@ -61,6 +65,21 @@ class Settler:
         """A Retry-After pause, to be stored: it survives a restart."""
         self._pauses[account] = until
         self._dirty.set()
+
+    @asynccontextmanager
+    async def at_rest(self) -> AsyncIterator[None]:
+        """Nothing is written meanwhile, however long that takes."""
+        self._resting += 1
+        try:
+            async with self.lock:
+                yield
+        finally:
+            self._resting -= 1
+
+    def should_progress(self) -> tuple[bool, int]:
+        """Is there anything to write, or in hand, though there is room? And what grows with every transaction."""
+        waits = self._dirty.is_set() or self._settling or any(one.books.verdicts_open for one in self._consumers)
+        return waits and not self._resting and self.no_space is None, self._rounds
 
     async def run(self) -> None:
         while True:
@@ -100,16 +119,24 @@ class Settler:
         """Write everything there is to write now; durable on return. `clean`: no attempt is under way any more. For the
         task that owns the engine; others call `flush`. Raises NoSpace unless `patient`: then it waits for room."""
         async with self.lock:
-            await self._see_through(patient)
-            self._dirty.clear()
-            self._full.clear()
-            asked = self._asked[:]
-            for consumer in self._consumers:
-                await consumer.holding.erase_forgotten()
-                await consumer.holding.hold_stragglers()
-            self._in_hand = [self._take(consumer, clean) for consumer in self._consumers]
-            await self._see_through(patient)
-            self._answer(asked)
+            self._settling = True
+            try:
+                await self._settle(clean, patient)
+            finally:
+                self._settling = False
+
+    async def _settle(self, clean: bool, patient: bool) -> None:
+        await self._see_through(patient)
+        self._dirty.clear()
+        self._full.clear()
+        asked = self._asked[:]
+        for consumer in self._consumers:
+            await consumer.holding.erase_forgotten()
+            await consumer.holding.hold_stragglers()
+        self._in_hand = [self._take(consumer, clean) for consumer in self._consumers]
+        await self._see_through(patient)
+        self._rounds += 1
+        self._answer(asked)
 
     async def _see_through(self, patient: bool) -> None:
         """Write what is in hand. Whoever was cancelled while it waited for room has left it to the next one: a later
@@ -121,6 +148,7 @@ class Settler:
         self._in_hand = []  # no await since it was written: it must not be written twice
         if any(transition.forget for transition in changed):
             await self._scrub()
+            await self._recount_letters()
         for consumer, (transition, notices) in zip(self._consumers, taken, strict=bool(taken)):
             self._apply(consumer, transition, notices)
         self._release()
@@ -180,6 +208,15 @@ class Settler:
                 await anyio.sleep(NO_SPACE_SECONDS)
             else:
                 return
+
+    async def recount_letters(self) -> None:
+        """To be called when dead letters were deleted by others than a settling transaction."""
+        async with self.lock:
+            await self._recount_letters()
+
+    async def _recount_letters(self) -> None:
+        for consumer in self._consumers:
+            consumer.books.recount_letters(await self._state.count_letters(LetterFilter(consumer=consumer.name)))
 
     def _apply(self, consumer: Consumer, transition: Transition, notices: Notices) -> None:
         consumer.durable(transition)

@@ -13,9 +13,11 @@ class LastingState(SqliteState):
         self._is_open = False
 
     async def open(self) -> None:
-        if not self._is_open:
-            self._is_open = True
+        if self._is_open:
+            await self._reload()  # a process that was cut off may have written what it did not remember
+        else:
             await super().open()
+            self._is_open = True
 
     async def close(self) -> None:
         """The disk stays where it is."""

@@ -18,6 +18,7 @@ import msgspec
 from engine.adapters.sqlite import files, held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.inspect_sql import inspect
 from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits
 from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.threads import in_thread
@@ -26,7 +27,7 @@ from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
-from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
+from engine.ports import ConsumerState, Inspection, KeyState, LetterFilter, Transition
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -253,6 +254,9 @@ class SqliteState:
 
     async def purge_letters(self, which: LetterFilter, /) -> int:
         return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
+
+    async def inspect(self) -> dict[str, Inspection]:
+        return await self._reader.run(inspect)
 
     # -- keeping house --------------------------------------------------------------------------------------------
 

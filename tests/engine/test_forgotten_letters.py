@@ -1,0 +1,112 @@
+"""Forgetting somebody leaves no dead letter behind, and those that are gone are not counted any more."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from engine import Config, Engine
+from engine.adapters.memory_journal import MemoryJournal
+from engine.model import Verdict, VerdictKind
+from engine.ports import LetterFilter
+from engine.testing.clock import VirtualClock, run_virtual
+from engine.testing.destination import FakeDestination, Step, reject
+
+LEA = {"email": "lea@example.com", "city": "Lille"}
+EVERY = LetterFilter(state=None)
+DAY_SECONDS = 86_400.0
+
+
+def with_engine(scene: Callable[[Engine, FakeDestination], Awaitable[None]], **tables: Any) -> None:
+    async def main() -> None:
+        store = FakeDestination(answer=lambda batch: Step(reject(), seconds=0.5))
+        engine = Engine(
+            Config.from_dict({"account": [{"rate": {"requests_per_second": 500.0, "burst": 5}}], **tables}),
+            destinations={"demo": store},
+            journal=MemoryJournal(),
+            clock=VirtualClock(),
+            random=random.Random(1),
+        )
+        async with engine:
+            await scene(engine, store)
+            report = await engine.control.audit()
+            assert report["ok"], report
+
+    run_virtual(main)
+
+
+async def letters(engine: Engine) -> tuple[int, int]:
+    """(stored, whatever became of them; counted as kept)."""
+    stored = await engine.dead_letters.letters(EVERY, 10)
+    counted = engine.control.destinations()[0]["dead_letters"]
+    return int(str(stored["total"])), int(str(counted))
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.1, 0.3, 0.45, 0.52, 0.53, 0.55, 0.6, 2.0])
+def test_a_forget_at_any_moment_of_a_rejected_attempt_leaves_no_letter(moment: float) -> None:
+    async def scene(engine: Engine, store: FakeDestination) -> None:
+        await engine.submit([LEA])
+        await anyio.sleep(moment)
+        await engine.forget(LEA["email"])
+        await anyio.sleep(10.0)
+        assert await letters(engine) == (0, 0)
+
+    with_engine(scene)
+
+
+def test_a_forget_while_the_last_attempt_that_is_allowed_fails_leaves_no_letter() -> None:
+    async def scene(engine: Engine, store: FakeDestination) -> None:
+        store.answer = lambda batch: Step(Verdict(VerdictKind.RETRY, "response_code_5"), seconds=0.5)
+        await engine.submit([LEA])
+        await anyio.sleep(0.3)
+        await engine.forget(LEA["email"])
+        await anyio.sleep(10.0)
+        assert await letters(engine) == (0, 0)
+
+    with_engine(scene, destination=[{"name": "demo", "retry": {"max_attempts": 1}}])
+
+
+def test_a_letter_that_waits_for_its_transaction_does_not_survive_the_forget_in_it() -> None:
+    """Both in one transaction of the settler, the letter first."""
+
+    async def scene(engine: Engine, store: FakeDestination) -> None:
+        store.answer = lambda batch: Step(reject())
+        lock = engine._running().pipeline.settler.lock
+        async with lock:
+            await engine.submit([LEA])
+            await anyio.sleep(1.0)
+            await engine.forget(LEA["email"])
+            await anyio.sleep(1.0)
+        await anyio.sleep(10.0)
+        assert await letters(engine) == (0, 0)
+
+    with_engine(scene)
+
+
+def test_letters_that_retention_has_deleted_are_not_counted_any_more() -> None:
+    async def scene(engine: Engine, store: FakeDestination) -> None:
+        await engine.submit([{"email": f"p{n}@example.com"} for n in range(3)])
+        await anyio.sleep(10.0)
+        assert await letters(engine) == (3, 3)
+        await anyio.sleep(2 * DAY_SECONDS)
+        assert await letters(engine) == (0, 0)
+
+    with_engine(scene, dead_letters={"retention_days": 1})
+
+
+def test_letters_that_were_purged_or_replayed_are_not_counted() -> None:
+    async def scene(engine: Engine, store: FakeDestination) -> None:
+        await engine.submit([{"email": f"p{n}@example.com"} for n in range(3)])
+        await anyio.sleep(10.0)
+        await engine.dead_letters.purge(LetterFilter(ids=(1,)))
+        assert await letters(engine) == (3, 2)
+        store.answer = None
+        await engine.dead_letters.replay(LetterFilter())
+        await anyio.sleep(10.0)
+        assert await letters(engine) == (3, 0)
+
+    with_engine(scene)
