@@ -47,7 +47,7 @@ simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many
 test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
 
-mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 20 minutes; FILES=engine/core/pace.py: one file)
+mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 15 minutes; FILES=engine/core/pace.py: one file)
 	$(BIN)/python tests/mutants/mutate.py --jobs $(JOBS) $(FILES)
 ifndef FILES
 	$(BIN)/python -m pytest -q -m mutants
