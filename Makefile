@@ -44,7 +44,7 @@ KNOBS ?=
 simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many, SEED=17 for one again (1,000 take 30 s)
 	$(BIN)/python tests/simulation/simulate.py --runs $(RUNS) --first $(FIRST) --knobs '$(KNOBS)' $(if $(SEED),--seed $(SEED))
 
-test-faults: $(VENV)/.development ## Random faults and kills against real processes (about three minutes)
+test-faults: $(VENV)/.development ## Faults, full disks, 1,000 kills, 100 stops (about 35 minutes; KILLS=100 SIGNAL_ROUNDS=10: ten)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
 
 mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 15 minutes; FILES=engine/core/pace.py: one file)
@@ -52,6 +52,12 @@ mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 15 minutes; FILE
 ifndef FILES
 	$(BIN)/python -m pytest -q -m mutants
 endif
+
+kills: $(VENV)/.development ## Of these only kill -9 (KILLS=1000: 20 minutes; KILL_SEED=1, KILL_LANES=3 at a time, KILL_SECONDS=)
+	$(BIN)/python -m pytest -q tests/faults/test_kill_cycles.py
+
+signals: $(VENV)/.development ## Of these only SIGTERM, SIGHUP, SIGSTOP (SIGNAL_ROUNDS=100: eight minutes; SIGNAL_SEED=1)
+	$(BIN)/python -m pytest -q tests/faults/test_rounds_of_signals.py
 
 bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
 	$(BIN)/python -m benchmarks

@@ -104,7 +104,7 @@ class Profile(msgspec.Struct):
     letter: int = 0  # a replay's dead letter
     under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
     passed: list[Profile] | None = None  # replays found overtaken: they end excluded, together with the rest
-    receipts: list[tuple[object, int]] | None = None  # (tracker, offset) of whoever asks for these events; never stored
+    receipts: list[tuple[object, int, int]] | None = None  # who may ask for its events, see `receipts.Following`
 
 
 class Outcome(StrEnum):

@@ -73,8 +73,10 @@ class Journal(Protocol):
         """Would an append find space now? Raises NoSpace with the reason if not."""
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
-        """Empty every event of each key below its offset, for good: overwritten on disk, gone from the WAL, marked with
-        `Trait.ERASED`. Offsets stay taken. Beside running appends; returns how many appends were rewritten.
+        """Empty every event of each key whose content is from below its offset, for good: overwritten on disk, gone
+        from the WAL, marked with `Trait.ERASED`. That is an event below it, and a replay, wherever it stands, of what
+        was merged (`Event.through`) below it. Offsets stay taken. Beside running appends; returns how many appends
+        were rewritten.
         Raises NoSpace (try again later) or StorageFailed."""
 
     async def backup(self, path: Path, /) -> None:

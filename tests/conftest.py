@@ -1,4 +1,7 @@
-"""Batteries say what they compared, as tests do."""
+"""Batteries say what they compared, as tests do; suites say their seed."""
+
+import sys
+from collections.abc import Callable
 
 import hypothesis
 import pytest
@@ -9,3 +12,15 @@ pytest.register_assert_rewrite("engine.testing.contracts")
 hypothesis.settings.register_profile(
     "mutants", derandomize=True, database=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
 )
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[object], None]:
+    """Prints past pytest's capture: seeds and figures are for whoever runs the suite."""
+
+    def write(line: object) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{line}")
+            sys.stdout.flush()
+
+    return write

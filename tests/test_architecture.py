@@ -81,7 +81,7 @@ LONGER = {
     "config.py": 640,  # one table of keys, in the order of the file
     "config_problems.py": 360,
     "ports.py": 420,  # contracts, mostly text
-    "core/coalescer.py": 520,  # one invariant over six indexes; it does not split
+    "core/coalescer.py": 540,  # one invariant over six indexes; it does not split
     "dispatcher/account.py": 345,
     "adapters/sqlite/state.py": 310,
     "assembly/engine.py": 310,  # the front door of the library, mostly docstrings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -34,14 +35,27 @@ def owned(directory: Path) -> Iterator[Path]:
             f"{directory} belongs to a running engine ({_holder(directory)}): stop that one, or use another data_dir"
         ) from None
     except OSError as error:
-        raise DataDirectoryError(f"{directory} cannot be used as data_dir: {error.strerror}") from error
+        raise _unusable(directory, error) from error
     try:
         note = directory / "engine.holder"
-        note.write_bytes(msgspec.json.encode(_Holder(os.getpid(), socket.gethostname())))
+        _write(note)
         yield directory
         note.unlink(missing_ok=True)
     finally:
         lock.release()
+
+
+def _write(note: Path) -> None:
+    try:
+        note.write_bytes(msgspec.json.encode(_Holder(os.getpid(), socket.gethostname())))
+    except OSError as error:
+        note.unlink(missing_ok=True)
+        raise _unusable(note.parent, error) from error
+
+
+def _unusable(directory: Path, error: OSError) -> DataDirectoryError:
+    why = "no room on the disk" if error.errno == errno.ENOSPC else error.strerror
+    return DataDirectoryError(f"{directory} cannot be used as data_dir: {why}")
 
 
 def _make(directory: Path) -> None:

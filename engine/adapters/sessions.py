@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from urllib.request import getproxies, proxy_bypass
 
 from aiohttp import ClientRequest, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, USER_AGENT
+from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, USER_AGENT
 from yarl import URL
 
 from engine.config_problems import is_loopback
@@ -22,17 +23,20 @@ CONNECT_SECONDS = 10.0
 HEADERS = {
     USER_AGENT: "rainfocus-engine",
     ACCEPT: "application/json",
-    ACCEPT_ENCODING: "identity",  # replies are tiny, and what is not packed cannot burst
+    ACCEPT_ENCODING: "identity",  # replies are tiny
 }
+
+_ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
 
 
 class CappedResponse(ClientResponse):
-    """A response of which at most `REPLY_BYTES` are read; what is longer is cut and its connection closed."""
+    """A response of which at most `REPLY_BYTES` are read; what is longer is cut and its connection closed. What comes
+    packed all the same is unpacked here, to at most as much: aiohttp before 3.14 unpacks a bomb whole."""
 
     async def read(self) -> bytes:
         if self._body is None:
             try:
-                self._body = await self._capped()
+                self._body = _unpacked(await self._capped(), self.headers.get(CONTENT_ENCODING, ""))
             except BaseException:
                 self.close()
                 raise
@@ -47,6 +51,16 @@ class CappedResponse(ClientResponse):
                 self.close()
                 break
         return b"".join(parts)[:REPLY_BYTES]
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """As it came where it is not packed, or not as it says."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, REPLY_BYTES)
+    except zlib.error:
+        return body
 
 
 def open_session(url: str, *, connections: int, request_class: type[ClientRequest] = ClientRequest) -> ClientSession:
@@ -64,6 +78,7 @@ def open_session(url: str, *, connections: int, request_class: type[ClientReques
         cookie_jar=DummyCookieJar(),
         request_class=request_class,
         response_class=CappedResponse,
+        auto_decompress=False,
         proxy=proxy_of(url),
     )
 

@@ -36,7 +36,7 @@ from engine.pipeline import Pipeline
 from engine.ports import Clock, ConsumerState, Destination, Journal, JournalTail, State
 from engine.profiles.mapping import merge_contents
 
-PROBE_BASE_SECONDS, PROBE_CAP_SECONDS = 1.0, 60.0
+PROBE_BASE_SECONDS, PROBE_CAP_SECONDS = 1.0, 20.0
 
 
 class Parts(msgspec.Struct):

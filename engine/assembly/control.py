@@ -11,7 +11,7 @@ import msgspec
 
 from engine.assembly.audit import audit_running
 from engine.dispatcher import Account, Consumer
-from engine.model import Append, Event, Kind, Lane, LetterState, Profile
+from engine.model import Append, Event, Held, Kind, Lane, LetterState, Profile
 from engine.ports import LetterFilter
 
 if TYPE_CHECKING:
@@ -175,21 +175,33 @@ class EngineControl:
     async def replay(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         """Each letter re-enters as a newly accepted event for its destination, in lane replay. A letter is marked in
         the transaction after its event is durable: a crash between the two replays it twice, and never loses it."""
+        settler = self._parts.pipeline.settler
         matched = await self._parts.state.count_letters(which)
         replayed, after = 0, 0
-        while not dry_run and (found := await self._parts.state.letters(which, REPLAY_AT_ONCE, after=after)):
+        await settler.flush()
+        while not dry_run:
+            # No forget is carried out between the look at a letter and its event: what it erases includes that.
+            async with settler.at_rest():
+                found = await self._parts.state.letters(which, REPLAY_AT_ONCE, after=after)
+                replayed += await self._replay(found)
+            if not found:
+                break
             after = found[-1][1].id
-            usable = [(name, held) for name, held in found if name in self._consumers]
-            events = [_replay_event(name, held.id, held.profile) for name, held in usable]
-            if events:
-                await self._parts.pipeline.commit.submit(Append(events, source="", lane=Lane.REPLAY))
-                for name, held in usable:
-                    books = self._consumers[name].books
-                    books.open.letters.append((held.id, LetterState.REPLAYED))
-                    books.letters -= 1
-                await self._parts.pipeline.settler.flush()
-            replayed += len(events)
+            await settler.flush()
         return {"matched": matched, "replayed": replayed}
+
+    async def _replay(self, found: Sequence[tuple[str, Held]]) -> int:
+        letters = [(self._consumers[name], held) for name, held in found if name in self._consumers]
+        usable = [(one, held) for one, held in letters if not one.is_forgotten(held.profile.key, held.profile.through)]
+        if not usable:
+            return 0
+        events = [_replay_event(one.name, held.id, held.profile) for one, held in usable]
+        await self._parts.pipeline.commit.submit(Append(events, source="", lane=Lane.REPLAY))
+        for one, held in usable:
+            one.erase_if_forgotten(held.profile.key, held.profile.through)  # the forget was read meanwhile
+            one.books.open.letters.append((held.id, LetterState.REPLAYED))
+            one.books.letters -= 1
+        return len(usable)
 
     async def purge(self, which: LetterFilter, /, *, dry_run: bool = False) -> dict[str, object]:
         matched = await self._parts.state.count_letters(which)

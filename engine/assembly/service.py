@@ -11,7 +11,9 @@ from typing import Self
 from aiohttp import web
 
 from engine.adapters.api_keys import Keys
+from engine.adapters.descriptors import connections_possible
 from engine.adapters.http_ingress import (
+    REFUSED_AT_ONCE,
     Access,
     Listener,
     create_ingress_app,
@@ -39,8 +41,8 @@ class Service:
             await service.stopped()
 
     `urls`: {"ingress": …, "admin": …} as they are listened to. While it drains the listeners stay and answer 503.
-    Entering raises what `Engine` raises, ConfigError for TLS files that cannot be used, and OSError when an address is
-    taken.
+    Entering raises what `Engine` raises, ConfigError for TLS files that cannot be used and for a limit of open files
+    that is too low, and OSError when an address is taken.
     """
 
     def __init__(self, config: Config) -> None:
@@ -48,12 +50,14 @@ class Service:
         self.engine = Engine(config)
         self.urls: dict[str, str] = {}
         self._keys = Keys(config.ingress.keys)
+        self._max_connections = config.ingress.max_connections
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
+            fitted = self._fit_connections()
             await self._stack.enter_async_context(self.engine)
-            for note in self.engine.control.notes():
+            for note in [*self.engine.control.notes(), *fitted]:
                 log.warning("%s", note)
             await self._listen()
         except BaseException:
@@ -85,6 +89,19 @@ class Service:
         changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
         return [f"{name} has changed: it takes effect with the next start" for name in changed]
 
+    def _fit_connections(self) -> list[str]:
+        """As many connections as the limit of open files has room for; what there is to say about it."""
+        config, listeners = self.config, 1 if self.config.admin is None else 2
+        outward = sum(account.rate.max_concurrency + 1 for account in config.accounts) + listeners * REFUSED_AT_ONCE
+        wanted = config.ingress.max_connections
+        self._max_connections = -(-connections_possible(wanted * listeners, outward) // listeners)
+        if self._max_connections == wanted:
+            return []
+        return [
+            f"ingress.max_connections is {wanted}, but the files this process may have open (ulimit -n) leave room for "
+            f"{self._max_connections}"
+        ]
+
     async def _listen(self) -> None:
         config, access = self.config, Access(self._keys)
         engine, metrics = self.engine, self.engine.metrics
@@ -101,7 +118,7 @@ class Service:
     async def _open(self, name: str, app: web.Application, host: str, port: int) -> str:
         config = self.config.ingress
         tls = _tls(self.config) if name == "ingress" and config.tls_cert else None
-        limit = config.max_connections
+        limit = self._max_connections
         listener = Listener(app, host, port, max_connections=limit, tls=tls, shutdown_seconds=SHUTDOWN_SECONDS)
         await listener.open()
         self._stack.push_async_callback(listener.close)

@@ -23,10 +23,14 @@ from collections.abc import Callable, Iterable
 from itertools import count
 
 from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
+from engine.core.receipts import follow
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
 """What a waiting profile costs beside its content, measured with a million of them on CPython 3.11."""
+
+LOOKED_AT = 64
+"""How many of the oldest profiles that came back are compared for a probe."""
 
 LANES = tuple(Lane)  # iterating over the enum itself costs ten times as much
 
@@ -162,7 +166,7 @@ class Coalescer:
             self._touched(profile, offset, lane)
         self.events += 1
         if tracker is not None:
-            profile.receipts = [*(profile.receipts or ()), (tracker, offset)]
+            profile.receipts = follow(profile.receipts, tracker, offset)
 
     def add_replay(
         self, event: Event, offset: int, accepted_at: float, *, certain: bool = True, tracker: object = None
@@ -173,7 +177,7 @@ class Coalescer:
             event.key, event.content, event.traits, Lane.REPLAY, NOTHING, event.through, offset, 1, accepted_at
         )
         part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
-        part.receipts = None if tracker is None else [(tracker, offset)]
+        part.receipts = None if tracker is None else follow(None, tracker, offset)
         profile = self._waiting.get(event.key)
         if profile is None:
             profile = Profile(event.key, EMPTY, 0, Lane.REPLAY, offset, NOTHING, offset, 0, accepted_at)
@@ -223,8 +227,9 @@ class Coalescer:
 
     # -- hand-over ------------------------------------------------------------------------------------------------
 
-    def head(self, lane: Lane) -> Profile | None:
-        """The oldest profile of the lane that may be leased; it stays where it is."""
+    def head(self, lane: Lane, *, fresh_first: bool = False) -> Profile | None:
+        """The oldest profile of the lane that may be leased; it stays where it is. `fresh_first`: of those that never
+        were leased, if there are any."""
         queue = self._queues[lane]
         fresh, returned = queue.fresh, queue.returned
         while fresh and not self._may_go(fresh[0], lane):
@@ -233,7 +238,7 @@ class Coalescer:
             heapq.heappop(returned)
         if not fresh:
             return returned[0][2] if returned else None
-        if returned and returned[0][0] <= fresh[0].oldest_at:
+        if returned and returned[0][0] <= fresh[0].oldest_at and not fresh_first:
             return returned[0][2]
         return fresh[0]
 
@@ -248,12 +253,12 @@ class Coalescer:
         self._take_out(profile)
         self._leased[profile.key] = profile
 
-    def lease_oldest(self, lane: Lane, most: int, most_bytes: int) -> list[Profile]:
+    def lease_oldest(self, lane: Lane, most: int, most_bytes: int, *, fresh_first: bool = False) -> list[Profile]:
         """Take the oldest profiles of a lane into a batch: at most `most`, and `most_bytes` of content unless it is one
         profile alone. Does what `head` and `lease` do one by one, in one go for profiles that never came back."""
         queue, waiting, leased = self._queues[lane], self._waiting, self._leased
         fresh, taken, size = queue.fresh, list[Profile](), 0
-        while fresh and not queue.returned and len(taken) < most:
+        while fresh and (fresh_first or not queue.returned) and len(taken) < most:
             profile = fresh[0]
             if self._may_go(profile, lane):
                 if taken and size + len(profile.content) > most_bytes:
@@ -265,13 +270,24 @@ class Coalescer:
             fresh.popleft()
         queue.ready -= len(taken)
         self.bytes -= size + len(taken) * PROFILE_OVERHEAD_BYTES
-        while len(taken) < most and (head := self.head(lane)) is not None:
+        while len(taken) < most and not (fresh_first and taken) and (head := self.head(lane)) is not None:
             size += len(head.content)
             if taken and size > most_bytes:
                 break
             self.lease(head)
             taken.append(head)
         return taken
+
+    def lease_least_tried(self) -> list[Profile]:
+        """Take the one profile that failed least, [] when none may go: the newest of those that never were leased, as
+        it has least in common with what was; else the best of the oldest that came back."""
+        fresh = next((queue.fresh for lane, queue in zip(LANES, self._queues, strict=True) if self._newest(lane)), None)
+        profile = fresh.pop() if fresh else self._least_tried_of_returned()
+        if profile is None:
+            return []
+        self._take_out(profile)
+        self._leased[profile.key] = profile
+        return [profile]
 
     def take_out(self, profile: Profile) -> None:
         """A waiting profile gets its outcome without being handed over."""
@@ -473,6 +489,23 @@ class Coalescer:
         queue = self._queues[profile.lane]
         queue.ready += 1
         heapq.heappush(queue.returned, (profile.oldest_at, next(self._serial), profile))
+
+    def _newest(self, lane: Lane) -> Profile | None:
+        """The last of those that never were leased."""
+        fresh = self._queues[lane].fresh
+        while fresh and not self._may_go(fresh[-1], lane):
+            fresh.pop()
+        return fresh[-1] if fresh else None
+
+    def _least_tried_of_returned(self) -> Profile | None:
+        best: Profile | None = None
+        for lane, queue in zip(LANES, self._queues, strict=True):
+            oldest = [heapq.heappop(queue.returned) for _ in range(min(LOOKED_AT, len(queue.returned)))]
+            oldest = [entry for entry in oldest if self._may_go(entry[2], lane)]
+            for entry in oldest:
+                heapq.heappush(queue.returned, entry)
+                best = entry[2] if best is None or entry[2].tries < best.tries else best
+        return best
 
     def _take_out(self, profile: Profile) -> None:
         key = profile.key

@@ -8,7 +8,7 @@ from operator import is_not
 
 import msgspec
 
-from engine.model import NOTHING, Event, LedgerEntry, Profile, Trait
+from engine.model import NOTHING, Event, Kind, LedgerEntry, Profile, Trait
 
 _encoder = msgspec.msgpack.Encoder()
 _events = msgspec.msgpack.Decoder(list[Event])
@@ -31,13 +31,18 @@ def checksum(first: int, count: int, source: str, lane: int, accepted_at: float,
 
 
 def erase_events(events: list[Event], first: int, below: Mapping[bytes, int]) -> list[Event] | None:
-    """The events of an append that begins at `first`, those of each key below its offset emptied: the offset stays
-    taken, the content is gone. None when there is nothing to empty."""
+    """The events of an append that begins at `first`, those of each key emptied whose content is from below its offset:
+    the offset stays taken, the content is gone. None when there is nothing to empty."""
     erased = [
-        _emptied(event) if _holds_something(event) and below.get(event.key, NOTHING) > offset else event
+        _emptied(event) if _holds_something(event) and below.get(event.key, NOTHING) > _origin(event, offset) else event
         for offset, event in enumerate(events, first)
     ]
     return erased if any(map(is_not, erased, events)) else None
+
+
+def _origin(event: Event, offset: int) -> int:
+    """What a replay carries is as old as its dead letter."""
+    return event.through if event.kind == Kind.REPLAY else offset
 
 
 def _holds_something(event: Event) -> bool:

@@ -50,13 +50,14 @@ def _owner(name: str) -> str:
 class Tracker:
     """The events of one append, destination by destination."""
 
-    __slots__ = ("_left", "_waiters", "counts", "events", "first", "lost")
+    __slots__ = ("_left", "_waiters", "counts", "events", "first", "followed", "lost")
 
     def __init__(self, first: int, events: int, destinations: Iterable[str]) -> None:
         self.first, self.events = first, events
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in destinations}
         self._left = dict.fromkeys(self.counts, events) if events else {}
         self.lost = False
+        self.followed = True  # False once it is too old to be asked for
         self._waiters: list[Callable[[], None]] = []
 
     @property
@@ -105,6 +106,26 @@ class Tracker:
         }
 
 
+Following = list[tuple[object, int, int]]
+"""Of one profile: (tracker, its last offset merged in, how many of its events were)."""
+
+TIDY_EVERY = 4_096
+
+
+def follow(following: Following | None, tracker: object, offset: int) -> Following:
+    """One more event to be followed; offsets only grow. Changes the list in place, and drops what nobody can ask for
+    any more: an attendee may change a million times before it is delivered."""
+    if following is None:
+        return [(tracker, offset, 1)]
+    if following[-1][0] is tracker:
+        following[-1] = (tracker, offset, following[-1][2] + 1)
+        return following
+    following.append((tracker, offset, 1))
+    if len(following) % TIDY_EVERY == 0:
+        following[:] = [one for one in following if getattr(one[0], "followed", True)]
+    return following
+
+
 class Receipts:
     """The newest trackers by first offset; an older one falls out, its events go on unfollowed."""
 
@@ -115,7 +136,9 @@ class Receipts:
     def add(self, tracker: Tracker) -> None:
         self._trackers[tracker.first] = tracker
         if len(self._trackers) > self._limit:
-            self._trackers.popitem(last=False)[1].release()
+            oldest = self._trackers.popitem(last=False)[1]
+            oldest.followed = False
+            oldest.release()
 
     def get(self, first: int) -> Tracker | None:
         return self._trackers.get(first)

@@ -28,6 +28,7 @@ from engine.ports import Bucket, Clock, TokenSource
 
 logger = logging.getLogger("engine.dispatcher")
 
+LONGEST_PAUSE_SECONDS = 3600.0
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
 
@@ -110,7 +111,9 @@ class Account:
         self.name = name
         self.bucket, self.window, self.breaker, self.tokens = bucket, window, breaker, tokens
         self.clock, self.metrics, self._pace = clock, metrics, pace
-        self.paused_until = paused_until  # epoch seconds
+        self.paused_until = paused_until  # epoch seconds, as it is stored
+        # The wall clock may be set: it only tells what was left of a pause when this process began.
+        self._silent_until = clock.monotonic() + min(LONGEST_PAUSE_SECONDS, max(0.0, paused_until - clock.time()))
         self.draining = False
         self.in_flight = 0
         self.idle = asyncio.Event()
@@ -141,16 +144,16 @@ class Account:
 
     def pause(self, seconds: float) -> None:
         """The destination asked for silence: nothing of this account is sent until it is over, restarts included."""
-        until = self.clock.time() + seconds
-        if until > self.paused_until:
-            self.paused_until = until
+        until = self.clock.monotonic() + seconds
+        if until > self._silent_until:
+            self._silent_until, self.paused_until = until, self.clock.time() + seconds
             logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
-            self._store_pause(self.name, until)
+            self._store_pause(self.name, self.paused_until)
             self._void()
 
     def pause_seconds(self) -> float:
         """How much of the pause is left. A stored pause never exceeds an hour, whatever the clock did meanwhile."""
-        return min(3600.0, max(0.0, self.paused_until - self.clock.time()))
+        return max(0.0, self._silent_until - self.clock.monotonic())
 
     def refused(self, token: str) -> None:
         """A token was refused (401). The second one in a row that nobody had accepted opens the account's breaker:

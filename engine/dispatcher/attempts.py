@@ -54,7 +54,8 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
         batch = await prepare(consumer, leased)
         if batch is not None:
             probed = _probe(consumer)
-            reply = await _send(consumer, batch, permit)
+            with consumer.retries.under_way(batch):
+                reply = await _send(consumer, batch, permit)
     except PermitVoid:
         assert batch is not None
         _lapse(probed, consumer.clock.monotonic())
@@ -308,13 +309,14 @@ def _apply(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
 def _retry(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
     """Count the attempt (a breaker that opens gives it back) and wait, or stop trying."""
     profile.attempts += 1
-    consumer.uncounted.append(profile.key)
+    consumer.blame.failed(profile.key)
     if consumer.breaker.state != "closed":
-        give_back_attempts(consumer)
+        consumer.blame.opened()
     if profile.attempts >= consumer.policy.max_attempts:
         _bury(consumer, profile, verdict)
         return
-    pause = consumer.backoff.seconds(max(1, profile.attempts), consumer.random)
+    # By all its tries: what was given back must not come first again and again, and fail for all in a row.
+    pause = consumer.backoff.seconds(max(1, profile.tries), consumer.random)
     _give_back(consumer, profile, consumer.clock.monotonic() + pause)
 
 
@@ -366,25 +368,18 @@ def _judge_destination(
         account.refused(permit.token)
     elif not reply.destination_fault:
         account.accepted()
+    if breaker in probed and (VerdictKind.CONFIG in kinds or reply.destination_fault):
+        consumer.blame.probe_failed(batch.profiles)
     if VerdictKind.CONFIG in kinds:
         breaker.trip(next(v.reason for v in reply.verdicts if v.kind == VerdictKind.CONFIG), now)
     elif reply.destination_fault:
         keys = [profile.key for profile in batch.profiles]
         breaker.failure(keys, now, waiting_keys=len(consumer.coalescer), reason=reply.verdicts[0].reason)
     elif kinds & {VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT}:
-        consumer.uncounted.clear()
-        if breaker.success(now):
+        consumer.blame.succeeded()
+        if breaker.success(now) and consumer.blame.closed(batch.profiles):
             consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now
     if breaker.state != "closed":
-        give_back_attempts(consumer)
+        consumer.blame.opened()
     _lapse(probed, now)  # those it told nothing about
     consumer.note_still()
-
-
-def give_back_attempts(consumer: Consumer) -> None:
-    """An outage explains the attempts since the last success: they do not count against the profiles."""
-    for key in consumer.uncounted:
-        for profile in consumer.coalescer.find(key):
-            if profile is not None:
-                profile.attempts = max(0, profile.attempts - 1)
-    consumer.uncounted.clear()

@@ -187,13 +187,15 @@ class Books:
         self.metrics.count(name, events)
 
     def _notify(self, profile: Profile, outcome: Outcome) -> None:
-        receipts: list[tuple[Any, int]] = list(profile.receipts or ())
+        receipts: list[tuple[Any, int, int]] = list(profile.receipts or ())
         if profile.under:
             receipts = [*receipts, *(receipt for part in profile.under for receipt in part.receipts or ())]
         notices = self._notices
-        for tracker, offset in receipts:
-            told = (tracker, outcome if offset == profile.last else Outcome.SUPERSEDED)
-            notices[told] = notices.get(told, 0) + 1
+        for tracker, offset, events in receipts:
+            newest = int(offset == profile.last)
+            for told, times in (((tracker, outcome), newest), ((tracker, Outcome.SUPERSEDED), events - newest)):
+                if times:
+                    notices[told] = notices.get(told, 0) + times
 
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 

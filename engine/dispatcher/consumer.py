@@ -21,8 +21,10 @@ from engine.core.handover import Policy
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
+from engine.dispatcher.blame import Blame
 from engine.dispatcher.books import Books, Tracker
 from engine.dispatcher.holding import Holding
+from engine.dispatcher.retries import Retries
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -91,10 +93,12 @@ class Consumer:
         self.paused = state.paused
         self.halves: deque[list[Profile]] = deque()  # of batches that have to be split: still leased
         self.unknown = 0  # profiles whose attempt may still be travelling
-        self.uncounted: list[bytes] = []  # attempts since the last success, given back if the breaker opens
+        self.blame = Blame(self.coalescer)
+        self.retries = Retries(account, clock)
         self.holding = Holding(self)
         self._still_since: float | None = None
         self._still_total = 0.0
+        self._wall_ahead = clock.time() - clock.monotonic()
         self._read_to_asked = state.read_to
         self._trouble = "paused" if state.paused else ""
         self._forgets: OrderedDict[bytes, int] = OrderedDict()  # key -> offset of its newest forget that was read
@@ -134,7 +138,7 @@ class Consumer:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
-                    event = self._unless_forgotten(event, offset)
+                    event = self._unless_forgotten(event)
                     self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
@@ -157,12 +161,21 @@ class Consumer:
             self.coalescer.forget(key, offset, at)
             self.dirty()
 
-    def _unless_forgotten(self, event: Event, offset: int) -> Event:
+    def is_forgotten(self, key: bytes, through: int) -> bool:
+        """Has a forget been read that concerns what was merged through this offset?"""
+        return through <= self._forgets.get(key, NOTHING)
+
+    def erase_if_forgotten(self, key: bytes, through: int) -> bool:
         """A dead letter can be replayed after its key's forget was accepted and before that is carried out: what it
         holds is from below the forget, which overtakes it."""
-        if event.through > self._forgets.get(event.key, NOTHING):
+        if not self.is_forgotten(key, through):
+            return False
+        self.holding.eraser.want_again(key, self._forgets[key])
+        return True
+
+    def _unless_forgotten(self, event: Event) -> Event:
+        if not self.erase_if_forgotten(event.key, event.through):
             return event
-        self.holding.eraser.want(event.key, offset + 1)
         return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
 
     def announce(self) -> None:
@@ -213,21 +226,29 @@ class Consumer:
         )
 
     def _oldest_since(self, now: float) -> float | None:
-        """Since when (monotonic) the oldest profile that may go has waited."""
+        """Since when (monotonic) the oldest profile that may go has waited. One of the future is from before the wall
+        clock was set back, so nobody knows: then it has waited long enough."""
         oldest = self.coalescer.oldest_ready_at()
-        return None if oldest is None else now - max(0.0, self.clock.time() - oldest)
+        if oldest is None:
+            return None
+        waited = self.clock.time() - oldest
+        return now - waited if waited >= 0 else float("-inf")
 
     def lease(self, limit: int) -> list[Profile]:
-        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow."""
+        """Take up to `limit` profiles, oldest first, lane by lane as their shares allow; for a probe, the one that
+        failed least: what fails on its own account must not answer for all."""
+        if self.breaker.state != "closed":
+            return self.coalescer.lease_least_tried()
         taken: list[Profile] = []
-        coalescer, fits = self.coalescer, self.batcher.fits
+        coalescer, fits, fresh_first = self.coalescer, self.batcher.fits, self.retries.have_their_share()
         only = coalescer.only_ready_lane()
         if only is not None:
-            return coalescer.lease_oldest(only, min(limit, self.batcher.max_profiles), self.batcher.max_bytes)
+            most = min(limit, self.batcher.max_profiles)
+            return coalescer.lease_oldest(only, most, self.batcher.max_bytes, fresh_first=fresh_first)
         size = 0
         while len(taken) < limit:
             lane = self.lanes.next(coalescer.ready_in)
-            head = coalescer.head(lane) if lane is not None else None
+            head = coalescer.head(lane, fresh_first=fresh_first) if lane is not None else None
             if head is None or not fits(len(taken), size, len(head.content)):
                 break
             coalescer.lease(head)
@@ -266,9 +287,11 @@ class Consumer:
     # -- standing still: age does not run --------------------------------------------------------------------------
 
     def still_seconds(self) -> float:
-        """For how long, in all, nothing could be sent: paused, a breaker open, or no token."""
-        since = self._still_since
-        return self._still_total + (0.0 if since is None else self.clock.monotonic() - since)
+        """For how long, in all, nothing could be sent: paused, a breaker open, or no token. What the wall clock was set
+        forward meanwhile counts as well: nobody has waited for that long."""
+        now, since = self.clock.monotonic(), self._still_since
+        stepped = self.clock.time() - now - self._wall_ahead
+        return self._still_total + stepped + (0.0 if since is None else now - since)
 
     def note_still(self) -> None:
         """See `account.Sender`; also called when the pause or the own breaker may have changed."""

@@ -28,12 +28,16 @@ class Eraser(Protocol):
 
     def want(self, key: bytes, below: int, /) -> None: ...
 
+    def want_again(self, key: bytes, below: int, /) -> None: ...
+
     def is_erased(self, key: bytes, below: int, /) -> bool: ...
 
 
 class _NothingToErase:
     def want(self, key: bytes, below: int, /) -> None:
         """There is no journal to erase from."""
+
+    want_again = want
 
     def is_erased(self, key: bytes, below: int, /) -> bool:
         return True
@@ -133,7 +137,7 @@ class Holding:
         if gone is not None:
             consumer.books.held_events += events_of(gone)
             consumer.books.held_profiles += 1
-            for tracker, _ in gone.receipts or ():
+            for tracker, *_ in gone.receipts or ():
                 tracker.lose()  # type: ignore[attr-defined]
 
     def load(self, held: Held) -> None:

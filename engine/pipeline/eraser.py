@@ -26,13 +26,20 @@ class Eraser:
         self._journal, self._tell = journal, erased
         self._wanted: dict[bytes, int] = {}
         self._done: OrderedDict[bytes, int] = OrderedDict()
+        self._again: set[bytes] = set()  # wanted again while they were being erased
         self._wake = asyncio.Event()
 
     def want(self, key: bytes, below: int) -> None:
-        """Every event of this key below the offset `below` has to be emptied."""
+        """Every event of this key below this offset has to be emptied, and every replay of what is from below."""
         if not self.is_erased(key, below):
             self._wanted[key] = max(below, self._wanted.get(key, below))
             self._wake.set()
+
+    def want_again(self, key: bytes, below: int) -> None:
+        """As `want`, where a replay of what is from below has come into the journal since."""
+        self._done.pop(key, None)
+        self._again.add(key)
+        self.want(key, below)
 
     def is_erased(self, key: bytes, below: int) -> bool:
         return self._done.get(key, -1) >= below
@@ -41,9 +48,9 @@ class Eraser:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            wanted, self._wanted = self._wanted, {}
+            wanted, self._wanted, self._again = self._wanted, {}, set()
             await self._erase(wanted)
-            self._done.update(wanted)
+            self._done.update({key: below for key, below in wanted.items() if key not in self._again})
             while len(self._done) > REMEMBERED:
                 self._done.popitem(last=False)
             self._tell()

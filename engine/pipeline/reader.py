@@ -136,7 +136,9 @@ class Reader:
         to be."""
         consumer = self.consumer
         async with self._lock:
-            limit = min(self._at_once, max(1, consumer.room()))
+            limit = min(self._at_once, consumer.room())
+            if not limit:
+                return True  # others took the room while the lock was waited for
             found = await self._state.held(consumer.name, limit, after=self._held_after)
             for held in found:
                 consumer.holding.load(held)

@@ -17,53 +17,83 @@ Kind = Literal[
     "status",
     "html_500",
     "error_code",
+    "redirect",
     "latency",
     "drip",
+    "half_answer",
+    "not_json",
+    "mislabelled",
+    "huge",
+    "bomb",
     "reset_before",
     "reset_after",
+    "stale_connection",
     "timeout",
     "timeout_after",
     "token_storm",
 ]
 Path = Literal["store", "token", "any"]
 
-FINAL_BEFORE = ("reset_before", "timeout", "status", "html_500", "error_code")
+FINAL_BEFORE = ("reset_before", "timeout", "status", "html_500", "redirect", "error_code")
 """End a request before anything is stored; of several the first in this order wins."""
 
-FINAL_AFTER = ("reset_after", "timeout_after", "drip")
+FINAL_AFTER = (
+    "reset_after",
+    "timeout_after",
+    "drip",
+    "half_answer",
+    "not_json",
+    "mislabelled",
+    "huge",
+    "bomb",
+    "stale_connection",
+)
 """Spoil the answer of a request that was carried out."""
+
+UNANSWERED = ("reset_after", "timeout_after")
+"""Those of them that leave the caller without any answer."""
 
 
 class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One thing that goes wrong.
 
-    ============= =====================================================================================
-    status        answers `status` (default 503) with `retry_after`: HTML from 500 on, 429 empty, else an envelope
-    html_500      answers 500 as an HTML page
-    error_code    answers `status` (default 200) with the response code `code`; nothing is stored
-    latency       waits `seconds` before the request is judged; it is carried out even if the caller has left
-    drip          carries out, then sends the answer in small pieces over `seconds`
-    reset_before  cuts the connection (RST), nothing is stored
-    reset_after   stores, then cuts the connection (RST)
-    timeout       stores nothing, stays silent for `seconds`, then cuts the connection
-    timeout_after stores, stays silent for `seconds`, then cuts the connection
-    token_storm   revokes all tokens before the request is judged, at most once every `seconds`
-    ============= =====================================================================================
+    ================ ==================================================================================
+    status           answers `status` (default 503) with `retry_after`: HTML from 500 on, 429 empty, else an envelope
+    html_500         answers 500 as an HTML page
+    error_code       answers `status` (default 200) with the response code `code`; nothing is stored
+    redirect         answers `status` (default 307) with `location` (default: cloud metadata); stores nothing
+    latency          waits `seconds` before the request is judged; it is carried out even if the caller has left
+    drip             carries out, then sends the answer in small pieces over `seconds`
+    half_answer      carries out, then sends the first half of the answer as if it were all of it: broken JSON
+    not_json         carries out, then answers with an HTML page in place of the envelope
+    mislabelled      carries out, then calls its JSON `text/html`
+    huge             carries out, then pads the answer to `bytes` (default 100 MB)
+    bomb             the same, compressed by gzip whether or not the caller takes that
+    reset_before     cuts the connection (RST), nothing is stored
+    reset_after      stores, then cuts the connection (RST)
+    stale_connection carries out and answers; the next request on this connection finds it closed (RST), stores nothing
+    timeout          stores nothing, stays silent for `seconds`, then cuts the connection
+    timeout_after    stores, stays silent for `seconds`, then cuts the connection
+    token_storm      revokes all tokens before the request is judged, at most once every `seconds`
+    ================ ==================================================================================
 
     `count`: this many times at most. `for_seconds`: only so long after being set. `email_sha256`: only requests with
-    this attendee; an `error_code` then refuses only that record of a list.
+    this attendee; an `error_code` then refuses only that record of a list. `event`: only requests for this event code.
     """
 
     kind: Kind
     probability: float = 1.0
     status: int | None = None
-    retry_after: float | Literal["date"] | None = None  # seconds; "date": as an HTTP date one second ahead
+    retry_after: float | Literal["date"] | None = None  # seconds; "date": as an HTTP date `seconds` (default 1) ahead
     code: str = "124"
+    location: str = "http://169.254.169.254/latest/meta-data/"
+    bytes: int = 100_000_000
     seconds: float | None = None
     for_seconds: float | None = None
     count: int | None = None
     path: Path = "store"
     email_sha256: str | None = None
+    event: str | None = None
 
     def __post_init__(self) -> None:
         """:raises ValueError: for a value that has no meaning."""
@@ -75,6 +105,10 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
             value = getattr(self, name)
             if isinstance(value, int | float) and not 0 <= value <= 86_400_000:
                 raise ValueError(f"{name} must be between 0 and 86,400,000")
+        if not 0 <= self.bytes <= 10_000_000_000:
+            raise ValueError("bytes must be between 0 and 10,000,000,000")
+        if not self.location.isprintable():
+            raise ValueError("location must be printable")
         if self.email_sha256 is not None and len(self.email_sha256) != 64:
             raise ValueError("email_sha256 must have 64 hexadecimal digits")
 
@@ -162,11 +196,12 @@ class FaultBook:
     def describe(self, now: float) -> list[dict[str, Any]]:
         return [state.describe(now) for state in self._states]
 
-    def draw(self, path: Literal["store", "token"], keys: Sequence[str], now: float) -> list[Fault]:
-        """The faults that strike one request. `keys`: hashes of the e-mails in it, empty when none was asked for."""
+    def draw(self, path: Literal["store", "token"], keys: Sequence[str], now: float, event: str = "") -> list[Fault]:
+        """The faults that strike one request. `keys`: hashes of the e-mails in it, empty when none was asked for;
+        `event`: the event code it is for."""
         if not self._states:
             return []
-        return [state.fault for state in self._states if _concerns(state.fault, path, keys) and state.draw(now)]
+        return [state.fault for state in self._states if _concerns(state.fault, path, keys, event) and state.draw(now)]
 
 
 def first_of(faults: Sequence[Fault], kinds: Sequence[str]) -> Fault | None:
@@ -174,7 +209,7 @@ def first_of(faults: Sequence[Fault], kinds: Sequence[str]) -> Fault | None:
     return next((fault for kind in kinds for fault in faults if fault.kind == kind), None)
 
 
-def _concerns(fault: Fault, path: str, keys: Sequence[str]) -> bool:
-    if fault.path not in (path, "any"):
+def _concerns(fault: Fault, path: str, keys: Sequence[str], event: str) -> bool:
+    if fault.path not in (path, "any") or fault.event not in (None, event):
         return False
     return fault.email_sha256 is None or fault.email_sha256 in keys

@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from engine.sandbox.attendees import AttendeeStore
+from engine.sandbox.delivery import StaleConnections
 from engine.sandbox.faults import Fault, FaultBook
 from engine.sandbox.rates import Arrivals, TokenBucket
 from engine.sandbox.request_log import RequestLog
@@ -35,6 +36,7 @@ class Sandbox:
         self.bucket = TokenBucket(settings.requests_per_second, settings.burst)
         self.arrivals = Arrivals(settings.arrivals_size)
         self.requests = RequestLog(settings.log_size)
+        self.stale = StaleConnections()
         self.faults = FaultBook(seed)
         self.faults.set(settings.all_faults(), clock.monotonic())
 

@@ -14,11 +14,11 @@ import msgspec
 import orjson
 from aiohttp import ClientPayloadError, http_exceptions, web
 
-from engine.sandbox.faults import Fault
+from engine.sandbox.delivery import cut, deliver
+from engine.sandbox.faults import UNANSWERED, Fault
 from engine.sandbox.replies import (
     Answer,
     code_refusal,
-    deliver,
     envelope,
     refused,
     spoilt_after,
@@ -57,17 +57,33 @@ class Call(msgspec.Struct):
             return []
         return self.content if type(self.content) is list else [self.content]
 
+    @property
+    def event_of_first(self) -> str:
+        """The event code of the first record, or of the URL."""
+        first = self.records[0] if self.records else None
+        return str(first.get("event", self.event)) if type(first) is dict else self.event
+
 
 async def attendee_store(request: web.Request) -> web.StreamResponse:
     sandbox = request.app[SANDBOX]
     arrived = sandbox.clock.monotonic()
     sandbox.arrivals.add(arrived)
     call = await _read(request, every_key=sandbox.faults.keyed)
-    faults = sandbox.faults.draw("store", call.keys, arrived)
+    if request in sandbox.stale:
+        return _found_closed(sandbox, request, call, arrived)
+    faults = sandbox.faults.draw("store", call.keys, arrived, call.event_of_first)
     await lag(sandbox, faults, sandbox.settings.latency_ms / 1000)
     fault, answer = _decide(sandbox, request, call, faults)
     _log(sandbox, request, call, answer, fault or first_struck(faults), arrived)
-    return await deliver(request, answer, fault, sandbox.clock)
+    return await deliver(request, answer, fault, sandbox.clock, sandbox.stale)
+
+
+def _found_closed(sandbox: Sandbox, request: web.Request, call: Call, arrived: float) -> web.StreamResponse:
+    """The connection was closed by us while this request was sent on it: it is as if it had never been read."""
+    cut(request)
+    answer = Answer(0)
+    _log(sandbox, request, call, answer, Fault(kind="stale_connection"), arrived)
+    return answer.response()
 
 
 async def lag(sandbox: Sandbox, faults: list[Fault], seconds: float = 0.0) -> None:
@@ -117,7 +133,7 @@ def _decide(sandbox: Sandbox, request: web.Request, call: Call, faults: list[Fau
         return spoilt
     answer = _admit(sandbox, request, call) or _carry_out(sandbox, call, per_record)
     fault = spoilt_after(whole) or next(iter(per_record.values()), None)
-    if fault is not None and fault.kind in ("reset_after", "timeout_after"):
+    if fault is not None and fault.kind in UNANSWERED:
         answer.status = 0
     return fault, answer
 
@@ -176,7 +192,8 @@ def _judge(sandbox: Sandbox, call: Call, content: Any, per_record: dict[str, Fau
 
 
 def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], refusals: list[Refusal]) -> Answer:
-    """HTTP 200; each record has its own result; the outer code is the first refusal's, so nobody overlooks it."""
+    """Each record has its own result; the outer code is the first refusal's, so nobody overlooks it. HTTP 200, or 207
+    if a fault wants that."""
     results = [
         {"responseCode": verdict.code, "responseMessage": verdict.message}
         if isinstance(verdict, Refusal)
@@ -185,7 +202,9 @@ def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], 
     ]
     if not refusals:
         return success(results=results)
-    return envelope(refusals[0].code, f"{len(refusals)} of {len(judged)} records refused", results=results)
+    status = 207 if any(refusal.status == 207 for refusal in refusals) else 200
+    message = f"{len(refusals)} of {len(judged)} records refused"
+    return envelope(refusals[0].code, message, status=status, results=results)
 
 
 def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
@@ -195,8 +214,6 @@ def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
 def _log(
     sandbox: Sandbox, request: web.Request, call: Call, answer: Answer, fault: Fault | None, arrived: float
 ) -> None:
-    first = call.records[0] if call.records else None
-    event = first.get("event", call.event) if type(first) is dict else call.event
     sandbox.requests.add(
         Request(
             at=sandbox.clock.time(),
@@ -205,7 +222,7 @@ def _log(
             status=answer.status,
             code=answer.code,
             milliseconds=round((sandbox.clock.monotonic() - arrived) * 1000, 3),
-            event=printable(str(event)),
+            event=printable(call.event_of_first),
             records=len(call.records),
             key=call.keys[0][:KEY_PREFIX] if call.keys else "",
             traceparent=printable(request.headers.get("traceparent", "")),

@@ -10,8 +10,9 @@ from urllib.parse import parse_qs, unquote_plus
 import orjson
 from aiohttp import ClientPayloadError, http_exceptions, web
 
-from engine.sandbox.faults import Fault
-from engine.sandbox.replies import Answer, deliver, spoilt_after, spoilt_before
+from engine.sandbox.delivery import deliver
+from engine.sandbox.faults import UNANSWERED, Fault
+from engine.sandbox.replies import Answer, spoilt_after, spoilt_before
 from engine.sandbox.request_log import Request, printable
 from engine.sandbox.state import SANDBOX, Sandbox
 from engine.sandbox.store_api import first_struck, lag, storm
@@ -27,7 +28,7 @@ async def token(request: web.Request) -> web.StreamResponse:
     await lag(sandbox, faults)
     fault, answer = _decide(sandbox, request, form, faults)
     _log(sandbox, request, answer, fault or first_struck(faults), arrived)
-    return await deliver(request, answer, fault, sandbox.clock)
+    return await deliver(request, answer, fault, sandbox.clock, sandbox.stale)
 
 
 async def _form(request: web.Request) -> dict[str, str] | None:
@@ -50,7 +51,7 @@ def _decide(
         return spoilt
     answer = _grant(sandbox, request, form)
     fault = spoilt_after(faults)
-    if fault is not None and fault.kind != "drip":
+    if fault is not None and fault.kind in UNANSWERED:
         answer.status = 0
     return fault, answer
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+import uvloop
 from aiohttp import ClientSession, web
 
-from engine.adapters.http_ingress import Listener, prepare
+from engine.adapters.http_ingress import REFUSED_AT_ONCE, Listener, prepare
 
 
 def application() -> web.Application:
@@ -30,7 +32,15 @@ async def test_a_listener_serves_and_leaves_bodies_as_they_came() -> None:
         await listener.close()
 
 
-async def test_one_connection_too_many_is_told_so_and_the_others_go_on() -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_one_connection_too_many_is_told_so_and_the_others_go_on(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(_one_connection_too_many())
+
+
+async def _one_connection_too_many() -> None:
     listener = Listener(application(), "127.0.0.1", 0, max_connections=1)
     await listener.open()
     request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
@@ -47,6 +57,24 @@ async def test_one_connection_too_many_is_told_so_and_the_others_go_on() -> None
         writer.write(request)
         assert (await reader.readuntil(b"bytes")).startswith(b"HTTP/1.1 200")
         for each in (writer, too_many):
+            each.close()
+    finally:
+        await listener.close()
+
+
+async def test_of_very_many_connections_too_many_most_are_cut_off() -> None:
+    """To be told so they would have to stay open, and what is open is bounded."""
+    listener = Listener(application(), "127.0.0.1", 0, max_connections=1)
+    await listener.open()
+    try:
+        opened = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(1 + 3 * REFUSED_AT_ONCE)]
+        cut = [reader for reader, _ in opened[1 + REFUSED_AT_ONCE :]]
+        for reader in cut:
+            assert await reader.read() == b""
+        told, writer = opened[1]
+        writer.write(b"POST / HTTP/1.1\r\n")
+        assert (await told.read()).startswith(b"HTTP/1.1 503")
+        for _, each in opened:
             each.close()
     finally:
         await listener.close()

@@ -489,6 +489,18 @@ async def test_a_whole_wal_is_replayed_and_nothing_counted(tmp_path: Path) -> No
         await journal.close()
 
 
+async def test_a_wal_that_was_cut_before_the_crash_has_nothing_unfinished(tmp_path: Path) -> None:
+    async with journal_at(tmp_path) as journal:
+        await journal.append([append_of("lea")])
+    (tmp_path / "journal.db-wal").write_bytes(b"")
+    journal = SqliteJournal(tmp_path / "journal.db", max_bytes=1 << 30)
+    try:
+        tail = await journal.open()
+        assert (tail.next, tail.discarded_frames) == (1, 0)
+    finally:
+        await journal.close()
+
+
 # -- erasing for good -----------------------------------------------------------------------------------------------
 
 

@@ -152,6 +152,15 @@ class ErasesOneTooFew(MemoryJournal):
         return await super().erase({key: offset - 1 for key, offset in below.items()})
 
 
+class KeepsWhatCameInAgain(MemoryJournal):
+    async def erase(self, below: Mapping[bytes, int], /) -> int:
+        kept = [(one, one.events) for one in self._appends if one.first >= max(below.values(), default=0)]
+        await super().erase(below)
+        for append, events in kept:
+            append.events = events
+        return 2
+
+
 class ErasesByDeleting(MemoryJournal):
     async def erase(self, below: Mapping[bytes, int], /) -> int:
         count = 0
@@ -210,6 +219,7 @@ IN_MEMORY = [
     (TriesAgain, "after_a_storage_failure_nothing_is_appended_any_more"),
     (ErasesTheWholeKey, "erase_empties_the_events_of_the_key_below_its_offset_and_no_other"),
     (ErasesOneTooFew, "every_key_has_an_offset_of_its_own"),
+    (KeepsWhatCameInAgain, "a_replay_is_as_old_as_what_it_carries"),
     (ErasesByDeleting, "offsets_stay_taken_and_whole_after_reopening"),
     (AnotherIdEachTime, "the_next_process_goes_on_where_this_one_ended"),
 ]

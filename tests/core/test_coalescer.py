@@ -29,8 +29,8 @@ def content(profile: Profile) -> dict[str, object]:
     return json.loads(profile.content)
 
 
-def lease_any(coalescer: Coalescer, lane: Lane = Lane.LIVE) -> Profile | None:
-    head = coalescer.head(lane)
+def lease_any(coalescer: Coalescer, lane: Lane = Lane.LIVE, *, fresh_first: bool = False) -> Profile | None:
+    head = coalescer.head(lane, fresh_first=fresh_first)
     if head is not None:
         coalescer.lease(head)
     return head
@@ -56,11 +56,26 @@ class Machine(RuleBasedStateMachine):
         self.position += 1
         self.now += 1
 
-    @rule(lane=st.sampled_from(list(Lane)))
-    def lease(self, lane: Lane) -> None:
-        profile = lease_any(self.coalescer, lane)
-        if profile is None:
-            return
+    @rule(lane=st.sampled_from(list(Lane)), fresh_first=st.booleans())
+    def lease(self, lane: Lane, fresh_first: bool) -> None:
+        profile = lease_any(self.coalescer, lane, fresh_first=fresh_first)
+        if profile is not None:
+            self._leased(profile)
+
+    @rule(lane=st.sampled_from(list(Lane)), most=st.integers(1, 4), fresh_first=st.booleans())
+    def lease_oldest(self, lane: Lane, most: int, fresh_first: bool) -> None:
+        for profile in self.coalescer.lease_oldest(lane, most, 1_000_000, fresh_first=fresh_first):
+            self._leased(profile)
+
+    @rule()
+    def lease_least_tried(self) -> None:
+        ready = self.coalescer.ready
+        taken = self.coalescer.lease_least_tried()
+        assert (len(taken), self.coalescer.ready) == ((1, ready - 1) if ready else (0, 0))
+        for profile in taken:
+            self._leased(profile)
+
+    def _leased(self, profile: Profile) -> None:
         assert profile.key not in self.leased
         events = self.leased[profile.key] = self.waiting.pop(profile.key)
         folded: dict[str, int] = {}
@@ -80,6 +95,8 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), wait=st.sampled_from([None, 1.0, 5.0]))
     def give_back(self, data: st.DataObject, wait: float | None) -> None:
         key = data.draw(st.sampled_from(sorted(self.leased)))
+        for profile in self.coalescer.leased_profiles():
+            profile.tries += profile.key == key
         self.coalescer.give_back(key, None if wait is None else self.now + wait)
         self.waiting[key] = self.leased.pop(key) | self.waiting.get(key, {})
 
@@ -175,6 +192,32 @@ def test_profiles_leave_in_the_order_of_their_oldest_event(coalescer: Coalescer)
     assert first.key == KEYS[0]
     coalescer.give_back(first.key)
     assert [lease_any(coalescer).key for _ in range(3)] == [KEYS[0], KEYS[1], KEYS[2]]  # type: ignore[union-attr]
+
+
+def test_a_probe_takes_what_failed_least(coalescer: Coalescer) -> None:
+    """The newest that never was leased, in the best lane; then whatever failed least, however old others are."""
+    for offset, key in enumerate(KEYS[:4]):
+        coalescer.add(event(key), offset, Lane.BACKFILL if offset == 3 else Lane.LIVE, float(offset))
+    for tries in (3, 1):
+        head = lease_any(coalescer)
+        assert head is not None
+        head.tries = tries
+    coalescer.give_back(KEYS[0])
+    coalescer.give_back(KEYS[1])
+    assert [coalescer.lease_least_tried()[0].key for _ in range(4)] == [KEYS[2], KEYS[3], KEYS[1], KEYS[0]]
+    assert coalescer.lease_least_tried() == []
+
+
+def test_what_came_back_waits_for_the_others_when_it_has_to(coalescer: Coalescer) -> None:
+    for offset, key in enumerate(KEYS[:3]):
+        coalescer.add(event(key), offset, Lane.LIVE, float(offset))
+    lease_any(coalescer)
+    coalescer.give_back(KEYS[0])
+    assert coalescer.head(Lane.LIVE).key == KEYS[0]  # type: ignore[union-attr]
+    assert coalescer.head(Lane.LIVE, fresh_first=True).key == KEYS[1]  # type: ignore[union-attr]
+    taken = coalescer.lease_oldest(Lane.LIVE, 3, 1_000, fresh_first=True)
+    assert [profile.key for profile in taken] == [KEYS[1], KEYS[2]]
+    assert [profile.key for profile in coalescer.lease_oldest(Lane.LIVE, 3, 1_000, fresh_first=True)] == [KEYS[0]]
 
 
 def test_what_comes_while_a_key_is_leased_waits_behind_it_and_wins(coalescer: Coalescer) -> None:

@@ -25,7 +25,7 @@ def test_what_waits_ends_with_the_forget_without_its_content(coalescer: Coalesce
     coalescer.add(Event(ANNA, b'{"city":"Lille"}', 1), 4, Lane.LIVE, 4.0, tracker=ASKER)
     coalescer.forget(ANNA, 5, 5.0)
     found = coalescer.next_marker()
-    assert found == marker(ANNA, 5, lowest=4, through=4, events=1, receipts=[(ASKER, 4)])
+    assert found == marker(ANNA, 5, lowest=4, through=4, events=1, receipts=[(ASKER, 4, 1)])
     assert coalescer.find(ANNA) == (None, found)
     assert (coalescer.watermark(9), coalescer.events, coalescer.ready) == (4, 1, 0)
     coalescer.settle(ANNA)
@@ -65,7 +65,7 @@ def test_two_forgets_behind_one_attempt_become_one_with_the_events_of_both(coale
     coalescer.forget(ANNA, 4, 4.0)
     assert coalescer.events == 3
     coalescer.settle(ANNA)
-    expected = marker(ANNA, 4, lowest=1, through=3, events=2, receipts=[(ASKER, 1), (OTHER, 3)])
+    expected = marker(ANNA, 4, lowest=1, through=3, events=2, receipts=[(ASKER, 1, 1), (OTHER, 3, 1)])
     assert coalescer.next_marker() == expected
     assert (coalescer.next_marker(), coalescer.watermark(9)) == (None, 1)
     coalescer.settle(ANNA)
@@ -96,7 +96,7 @@ def test_replays_that_were_waiting_end_with_it_too(coalescer: Coalescer) -> None
     coalescer.add_replay(letter(ANNA, 1, through=2), 9, 9.0, tracker=ASKER)
     coalescer.add_replay(letter(ANNA, 2, through=3), 10, 10.0)
     coalescer.forget(ANNA, 11, 11.0)
-    expected = marker(ANNA, 11, lowest=8, through=10, events=3, receipts=[(OTHER, 8), (ASKER, 9)])
+    expected = marker(ANNA, 11, lowest=8, through=10, events=3, receipts=[(OTHER, 8, 1), (ASKER, 9, 1)])
     assert coalescer.next_marker() == expected
 
 

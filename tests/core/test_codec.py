@@ -86,7 +86,7 @@ def test_verdicts_come_back_as_they_were(entries: list[LedgerEntry], accounted: 
 
 
 def test_nobody_s_receipt_is_ever_stored() -> None:
-    profile = Profile(KEY, b"{}", 1, Lane.LIVE, 0, 0, 0, 1, 0.0, receipts=[("somebody", 0)])
+    profile = Profile(KEY, b"{}", 1, Lane.LIVE, 0, 0, 0, 1, 0.0, receipts=[("somebody", 0, 1)])
     with pytest.raises(AssertionError, match=r"^nobody's receipt is ever stored"):
         pack_profile(profile)
 
@@ -135,8 +135,10 @@ def test_audiences_of_a_hash_without_any_field_are_erased_too() -> None:
 
 def test_a_replay_that_is_erased_is_still_counted_where_it_was_meant_for() -> None:
     replay = Event(KEY, b'{"a":1}', 1, kind=Kind.REPLAY, destination="demo", through=4, letter=9)
-    erased = erase_events([replay], 10, {KEY: 11})
-    assert erased == [Event(KEY, b"{}", Trait.ERASED, kind=Kind.REPLAY, destination="demo", through=4)]
+    assert erase_events([replay], 10, {KEY: 5}) == [
+        Event(KEY, b"{}", Trait.ERASED, kind=Kind.REPLAY, destination="demo", through=4)
+    ]
+    assert erase_events([replay], 2, {KEY: 4}) is None, "what it carries is from above"
 
 
 def test_nothing_to_erase_rewrites_nothing() -> None:

@@ -168,9 +168,9 @@ def test_the_older_one_lends_its_age_its_lane_and_its_attempts() -> None:
 
 def test_everybody_who_asks_for_one_of_the_events_is_told() -> None:
     older, newer = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)], first=9)
-    older.receipts, newer.receipts = [("first", 0)], [("second", 9)]
+    older.receipts, newer.receipts = [("first", 0, 1)], [("second", 9, 1)]
     fold_under(newer, older, merge)
-    assert newer.receipts == [("first", 0), ("second", 9)]
+    assert newer.receipts == [("first", 0, 1), ("second", 9, 1)]
 
 
 def test_a_held_copy_of_what_is_already_merged_in_is_not_folded_again() -> None:
@@ -247,6 +247,6 @@ def test_replays_of_both_are_kept_the_older_one_s_first() -> None:
 @pytest.mark.parametrize("mine", [True, False])
 def test_who_asked_is_told_whichever_of_the_two_it_was(mine: bool) -> None:
     older, newer = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)], first=9)
-    older.receipts, newer.receipts = (None, [("a", 9)]) if mine else ([("a", 0)], None)
+    older.receipts, newer.receipts = (None, [("a", 9, 1)]) if mine else ([("a", 0, 1)], None)
     fold_under(newer, older, merge)
-    assert newer.receipts == [("a", 9 if mine else 0)]
+    assert newer.receipts == [("a", 9 if mine else 0, 1)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.receipts import ReceiptId, Receipts, Tracker, read_id
+from engine.core.receipts import TIDY_EVERY, ReceiptId, Receipts, Tracker, follow, read_id
 from engine.model import Outcome
 
 NAMES = ("plain", "listing")
@@ -147,3 +147,23 @@ def test_a_hundred_thousand_are_followed_and_no_more() -> None:
         receipts.add(Tracker(first, 1, ()))
     assert receipts.get(0) is None
     assert receipts.get(1) is not None
+
+
+def test_events_of_one_append_in_one_profile_are_one_entry() -> None:
+    one, other = Tracker(0, 9, ["a"]), Tracker(9, 9, ["a"])
+    following = follow(None, one, 0)
+    for tracker, offset in ((one, 4), (one, 8), (other, 9), (one, 20)):
+        following = follow(following, tracker, offset)
+    assert following == [(one, 8, 3), (other, 9, 1), (one, 20, 1)]
+
+
+def test_a_profile_forgets_appends_that_nobody_can_ask_for_any_more() -> None:
+    """However often an attendee changes before it is delivered."""
+    receipts, following = Receipts(limit=100), None
+    for offset in range(10 * TIDY_EVERY):
+        tracker = Tracker(offset, 1, ["a"])
+        receipts.add(tracker)
+        following = follow(following, tracker, offset)
+        assert len(following) <= TIDY_EVERY + 100
+    assert following is not None
+    assert [offset for _, offset, _ in following[-100:]] == list(range(10 * TIDY_EVERY - 100, 10 * TIDY_EVERY))

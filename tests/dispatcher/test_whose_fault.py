@@ -201,6 +201,59 @@ async def test_one_key_that_fails_does_not_open_the_breaker_while_others_are_und
         assert stage.consumers["demo"].breaker.state == "closed"
 
 
+def those(people: range, bad: Verdict, seconds: float = 0.0) -> Callable[[Batch], Step]:
+    """Requests with one of them are answered badly, after so many seconds; the others well."""
+    keys = {key(person) for person in people}
+    return lambda batch: Step(bad, seconds=seconds) if batch.profiles[0].key in keys else Step(seconds=0.05)
+
+
+@pytest.mark.parametrize(("bad", "seconds"), [(retry("http_500"), 0.05), (unknown(), 5.0)], ids=["500", "timeout"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+@pytest.mark.parametrize("people", [4, 16])
+def test_records_that_always_fail_do_not_stop_the_others(
+    bad: Verdict, seconds: float, concurrency: int, people: int
+) -> None:
+    """Neither when they are first in the queue and open the breaker, nor when they take ever so long."""
+
+    @on_virtual_time
+    async def scene() -> None:
+        stage = Stage()
+        stage.account(concurrency=concurrency)
+        stage.destination("demo", FakeDestination(answer=those(range(people), bad, seconds)))
+        async with stage.running():
+            await stage.submit(*(event(person) for person in range(300)))
+            with anyio.fail_after(150.0 + 10.0 * seconds):
+                while stage.counts("demo").get("delivered") != 300 - people:  # noqa: ASYNC110 - there is no event for it
+                    await anyio.sleep(1.0)
+
+    scene()
+
+
+@on_virtual_time
+async def test_records_that_always_fail_are_dead_lettered_although_they_open_the_breaker() -> None:
+    """Their failures are no outage: whenever one that had not failed is tried instead, it succeeds."""
+    stage = Stage()
+    stage.destination("demo", FakeDestination(answer=those(range(8), retry("http_500"))), max_attempts=6)
+    async with stage.running():
+        await stage.submit(*(event(person) for person in range(8)))
+        for person in range(100, 400):
+            await stage.submit(event(person))
+            await anyio.sleep(10.0)
+        await stage.settled()
+    assert stage.counts("demo") == {"delivered": 300, "dead_lettered:http_500": 8}
+
+
+@on_virtual_time
+async def test_an_outage_that_meets_the_same_few_again_and_again_dead_letters_none_of_them() -> None:
+    """There is nobody else to be tried; that they succeed in the end tells whose fault it was."""
+    stage = Stage()
+    stage.destination("demo", FakeDestination(answer=until(3_600.0, retry())), max_attempts=3)
+    async with stage.running():
+        await stage.submit(*(event(person) for person in range(3)))
+        await stage.settled(within=10_000.0)
+    assert stage.counts("demo") == {"delivered": 3}
+
+
 # -- who is slowed by whom --------------------------------------------------------------------------------------------
 
 

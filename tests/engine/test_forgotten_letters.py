@@ -15,6 +15,7 @@ from engine.model import Verdict, VerdictKind
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination, Step, reject
+from engine.testing.lasting import LastingState
 
 LEA = {"email": "lea@example.com", "city": "Lille"}
 EVERY = LetterFilter(state=None)
@@ -110,3 +111,35 @@ def test_letters_that_were_purged_or_replayed_are_not_counted() -> None:
         assert await letters(engine) == (3, 0)
 
     with_engine(scene)
+
+
+def test_a_replay_of_what_is_being_forgotten_takes_nothing_newer_with_it() -> None:
+    """Whoever was forgotten and came back is delivered, though a dead letter from before was replayed meanwhile and the
+    process was killed then."""
+
+    async def main() -> None:
+        journal, state = MemoryJournal(), LastingState()
+        store = FakeDestination([Step(reject()), Step(seconds=5.0)])
+        config = Config.from_dict({"account": [{"rate": {"requests_per_second": 500.0, "burst": 5}}]})
+
+        def engine() -> Engine:
+            made = {"destinations": {"demo": store}, "journal": journal, "state": state, "clock": VirtualClock()}
+            return Engine(config, random=random.Random(1), **made)  # type: ignore[arg-type]
+
+        first = engine()
+        await first.__aenter__()
+        await first.submit([LEA])
+        await anyio.sleep(1.0)
+        await first.submit([{**LEA, "city": "Lyon"}])
+        await anyio.sleep(1.0)  # under way, so that the forget has to wait
+        await first.forget(LEA["email"])
+        await first.submit([{**LEA, "city": "Lens"}])
+        await first.dead_letters.replay(LetterFilter())
+        await first.submit([{"email": LEA["email"], "jobtitle": "Baker"}])
+        await anyio.sleep(1.0)
+        await first.kill()
+        async with engine():
+            await anyio.sleep(10.0)
+        assert store.stored[LEA["email"]] == {**LEA, "city": "Lens", "jobtitle": "Baker"}
+
+    run_virtual(main)

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from harness import Place, Sandbox, place_at, sandbox_at, until
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 OUTAGE = {"kind": "status", "status": 503}
 MEGABYTE = 1 << 20
@@ -29,6 +29,18 @@ head -c "$3"m /dev/zero > "$1/ballast" && shift 3 && exec "$@"
 def small_disk(directory: Path, megabytes: int = 100, ballast_megabytes: int = 0) -> tuple[str, ...]:
     """A command that makes it and goes on to execute what follows."""
     return ("unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(directory), str(megabytes), str(ballast_megabytes))
+
+
+FULL_DISK = """
+mkdir -p "$1" && mount -t tmpfs -o size=24m,mode=700 tmpfs "$1" && cp -a "$2/." "$1/" || exit 9
+head -c 64m /dev/zero > "$1/ballast" 2> /dev/null
+truncate -s "-$3" "$1/ballast" && shift 3 && exec "$@"
+"""
+
+
+def full_disk(directory: Path, content: Path, free_bytes: int) -> tuple[str, ...]:
+    """Like `small_disk`, with a copy of this content and so little room beside it."""
+    return ("unshare", "-rm", "sh", "-c", FULL_DISK, "sh", str(directory), str(content), str(free_bytes))
 
 
 def small_disks_can_be_made(directory: Path) -> bool:
@@ -94,7 +106,7 @@ class Filler:
 
     async def check(self, sandbox: Sandbox) -> None:
         """Nobody is missing, and nobody who was refused was stored."""
-        await self._place.settled()
+        await self._place.settled(90.0)
         await self._place.balanced()
         stored = await sandbox.attendees()
         lost, invented = {*self.taken} - {*stored}, {*stored} - {*self.taken}
@@ -174,6 +186,43 @@ async def test_a_disk_full_to_the_last_byte_refuses_and_goes_on_when_there_is_ro
     await sandbox.faults()
     await filler.check(sandbox)
     await place.stop()
+
+
+@pytest.mark.parametrize("free_bytes", [0, 4_096, 24_576])
+async def test_a_new_engine_that_finds_no_room_says_so_and_ends(place: Place, disk: Path, free_bytes: int) -> None:
+    empty = place.folder / "empty"
+    empty.mkdir()
+    await check_no_room(place, full_disk(disk, empty, free_bytes))
+
+
+async def test_an_engine_that_finds_the_disk_full_says_so_ends_and_has_everything_when_there_is_room(
+    place: Place, sandbox: Sandbox, disk: Path
+) -> None:
+    kept = place.folder / "kept"
+    place.tables["engine"]["data_dir"] = str(kept)
+    place.write()
+    await sandbox.faults(OUTAGE)
+    await place.serve()
+    filler = Filler(place)
+    for _ in range(5):
+        assert (await filler.post())[0] == 202
+    await place.kill()
+    place.tables["engine"]["data_dir"] = str(disk)
+    place.write()
+    await check_no_room(place, full_disk(disk, kept, 0))
+    place.tables["engine"]["data_dir"] = str(kept)
+    place.write()
+    await sandbox.faults()
+    await place.serve()
+    await filler.check(sandbox)
+
+
+async def check_no_room(place: Place, before: tuple[str, ...]) -> None:
+    with pytest.raises(AssertionError, match=r"(?s)^exit 1 before it served:.*error: [^\n]*no room on the disk"):
+        await place.serve(*before)
+    said = place.log.read_text()
+    assert "Traceback" not in said
+    assert "damaged" not in said
 
 
 async def test_an_engine_on_a_full_disk_can_be_asked_and_stopped(place: Place, sandbox: Sandbox, disk: Path) -> None:

@@ -52,9 +52,18 @@ class Program:
 
     @classmethod
     async def start(cls, *arguments: str, log: Path, before: Sequence[str] = ()) -> Self:
-        """Start `python -m …` and wait for its line of JSON. Raises AssertionError with its stderr when none comes.
+        """`spawn` and wait for its line of JSON. Raises AssertionError with its stderr when none comes."""
+        program = await cls.spawn(*arguments, log=log, before=before)
+        try:
+            await program.announced()
+        except BaseException:
+            await program.kill()
+            raise
+        return program
 
-        `before`: a command that goes on to execute what follows it, in the same process."""
+    @classmethod
+    async def spawn(cls, *arguments: str, log: Path, before: Sequence[str] = ()) -> Self:
+        """Start `python -m …`. `before`: a command that goes on to execute what follows it, in the same process."""
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *before,
@@ -67,15 +76,10 @@ class Program:
                 env=environment(),
                 cwd=ROOT,
             )
-        program = cls(process, log)
-        try:
-            await program._announced()
-        except BaseException:
-            await program.kill()
-            raise
-        return program
+        return cls(process, log)
 
-    async def _announced(self) -> None:
+    async def announced(self) -> None:
+        """Wait until it serves. Raises AssertionError with its stderr when it ends before."""
         assert self._process.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             line = await self._process.stdout.readline()
@@ -159,6 +163,7 @@ class Place:
         self.path = folder / "config.toml"
         self.log = folder / "engine.log"
         self.engine: Program | None = None
+        self._started: list[Program] = []
         self.answers: list[str] = []
         self.write()
 
@@ -167,9 +172,18 @@ class Place:
         self.path.write_text("".join(toml(self.tables)))
 
     async def serve(self, *before: str) -> Program:
+        """An engine that serves. Raises AssertionError with what it said when it does not."""
+        engine = await self.starting(*before)
+        await engine.announced()
+        self.engine = engine
+        return engine
+
+    async def starting(self, *before: str) -> Program:
+        """An engine that has just been started: it serves nobody yet."""
         arguments = ("engine", "serve", "--config", str(self.path), "--json")
-        self.engine = await Program.start(*arguments, log=self.log, before=before)
-        return self.engine
+        engine = await Program.spawn(*arguments, log=self.log, before=before)
+        self._started = [one for one in self._started if one.running] + [engine]
+        return engine
 
     @property
     def url(self) -> str:
@@ -177,8 +191,8 @@ class Place:
         return str(self.engine.ready["urls"]["ingress"]) if self.engine is not None and self.engine.running else ""
 
     async def end(self) -> None:
-        if self.engine is not None:
-            await self.engine.kill()
+        for engine in self._started:
+            await engine.kill()
 
     def check_discreet(self, *secrets: str) -> None:
         """No address of a person, no secret and no token stands in what was logged or answered."""
@@ -283,11 +297,13 @@ class Request(msgspec.Struct):
     """What one producer sent at once. `status` None: nobody knows what became of it.
 
     `witness` is an address of this request alone, and a request is durable as a whole or not at all: whether the
-    attendee store has the witness tells whether the engine took the request."""
+    attendee store has the witness tells whether the engine took the request. `merged`: how many events it had beside
+    `events`, of which nothing shows in the end."""
 
     witness: str
     events: list[dict[str, Any]]
     status: int | None = None
+    merged: int = 0
 
     @property
     def acknowledged(self) -> bool:
@@ -305,6 +321,8 @@ class Producer:
         self.random = random.Random(name)
         self.people = [f"{name}-{number}@people.example" for number in range(people)]
         self.requests: list[Request] = []
+        self.resting = False
+        self.headers: dict[str, str] = {}
         self._version = 0
         self._stopping = asyncio.Event()
 
@@ -320,17 +338,21 @@ class Producer:
 
     async def _produce(self) -> None:
         timeout = aiohttp.ClientTimeout(total=10.0)
-        async with aiohttp.ClientSession(timeout=timeout) as http:
+        async with aiohttp.ClientSession(timeout=timeout, headers=self.headers) as http:
             while not self._stopping.is_set():
-                if url := self.place.url:
+                if not self.resting and (url := self.place.url):
                     await self._send(http, url)
                 await asyncio.sleep(self.random.uniform(0.1, 1.9) * self._pause_seconds)
 
     async def _send(self, http: aiohttp.ClientSession, url: str) -> None:
         request = self._next()
+        await self.post(http, f"{url}/v1/profiles", request, request.events)
+
+    async def post(self, http: aiohttp.ClientSession, url: str, request: Request, events: list[dict[str, Any]]) -> None:
+        """Hand it in as these events, and remember what was answered."""
         self.requests.append(request)
         try:
-            async with http.post(f"{url}/v1/profiles", json=request.events) as response:
+            async with http.post(url, json=events) as response:
                 text = await response.text()
                 request.status = response.status
                 if response.status >= 300:
@@ -388,6 +410,16 @@ class Oracle:
     def durable_events(self, stored: Mapping[str, object]) -> list[dict[str, Any]]:
         requests = [request for producer in self.producers for request in producer.durable(stored)]
         return [event for request in requests for event in request.events if "email" in event]
+
+    def accepted(self, stored: Mapping[str, object]) -> int:
+        """How many events were taken, those included of which nothing shows."""
+        merged = sum(request.merged for producer in self.producers for request in producer.durable(stored))
+        return merged + len(self.durable_events(stored))
+
+    @property
+    def acknowledged_events(self) -> int:
+        requests = [request for producer in self.producers for request in producer.requests if request.acknowledged]
+        return sum(request.merged + sum("email" in event for event in request.events) for request in requests)
 
     @property
     def unknown(self) -> int:

@@ -29,23 +29,27 @@ KEY = hashlib.sha256(EMAIL.encode()).hexdigest()
         (Fault(kind="html_500"), 500, "text/html", None, b"<h1>500 Error</h1>"),
         (Fault(kind="error_code", code="124"), 200, "application/json", None, b'"responseCode":"124"'),
         (Fault(kind="error_code", code="9", status=400), 400, "application/json", None, b'"responseCode":"9"'),
+        (Fault(kind="redirect", status=302, location="http://127.0.0.1:9/"), 302, "text/html", None, b""),
     ],
 )
 async def test_an_answered_fault_stores_nothing(
     start, attendee, fault, status, content_type, retry_after, body
 ) -> None:
     client = await start(faults=[fault])
-    reply, text = await client.raw(json=attendee())
+    reply, text = await client.raw(json=attendee(), allow_redirects=False)
+    assert reply.headers.get("Location") == (fault.location if fault.kind == "redirect" else None)
     assert (reply.status, reply.content_type, reply.headers.get("Retry-After")) == (status, content_type, retry_after)
     assert body in text
     assert len(client.sandbox.store) == 0
     assert next(iter(client.sandbox.requests)).fault == fault.kind
 
 
-async def test_retry_after_can_be_a_date(start, attendee) -> None:
-    client = await start(faults=[Fault(kind="status", status=503, retry_after="date")])
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("seconds", "date"), [(None, "14:30:01"), (60, "14:31:00")])
+async def test_retry_after_can_be_a_date(start, attendee, status, seconds, date) -> None:
+    client = await start(faults=[Fault(kind="status", status=status, retry_after="date", seconds=seconds)])
     reply, _ = await client.raw(json=attendee())
-    assert reply.headers["Retry-After"] == "Mon, 21 Sep 2026 14:30:01 GMT"
+    assert reply.headers["Retry-After"] == f"Mon, 21 Sep 2026 {date} GMT"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,51 @@ async def test_a_slow_drip_brings_the_whole_answer_in_pieces(start, attendee) ->
     assert (status, body["responseCode"]) == (200, "0")
     assert len(client.clock.slept) > 10
     assert sum(client.clock.slept) == pytest.approx(10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content_type", "begin"),
+    [
+        ("half_answer", "application/json", b'{"responseCode":"0"'),
+        ("not_json", "text/html", b"<html>"),
+        ("mislabelled", "text/html", b'{"responseCode":"0"'),
+    ],
+)
+async def test_a_spoilt_answer_comes_after_the_write(start, attendee, kind, content_type, begin) -> None:
+    client = await start(faults=[Fault(kind=kind)])
+    reply, text = await client.raw(json=attendee())
+    assert (reply.status, reply.content_type, len(client.sandbox.store)) == (200, content_type, 1)
+    assert text.startswith(begin)
+    assert text.endswith(b"}") == (kind == "mislabelled")
+
+
+@pytest.mark.parametrize("kind", ["huge", "bomb"])
+@pytest.mark.parametrize("size", [0, 1_000, 200_000])
+async def test_a_padded_answer_has_the_envelope_at_its_end(start, attendee, kind, size) -> None:
+    client = await start(faults=[Fault(kind=kind, bytes=size)])
+    reply, text = await client.raw(json=attendee())
+    assert json.loads(text)["responseCode"] == "0"
+    assert text[:size] == b" " * size
+    assert text[size : size + 1] == b"{"
+    assert reply.headers.get("Content-Encoding") == ("gzip" if kind == "bomb" else None)
+
+
+async def test_a_bomb_is_small_on_the_wire(start, attendee) -> None:
+    client = await start(faults=[Fault(kind="bomb", bytes=10_000_000)])
+    async with aiohttp.ClientSession(client.sandbox.url, auto_decompress=False) as plain:
+        headers = {"Authorization": f"Bearer {client.token}"}
+        async with plain.post("/api/acme/v3/attendee/store", json=attendee(), headers=headers) as reply:
+            assert len(await reply.read()) < 20_000
+
+
+async def test_a_stale_connection_answers_once_and_stores_nothing_more(start, attendee) -> None:
+    client = await start(faults=[Fault(kind="stale_connection", count=1)])
+    assert (await client.store(attendee()))[0] == 200
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await client.store(attendee("other@example.com"))
+    assert [one.email for one in client.sandbox.store] == [EMAIL]
+    assert next(iter(client.sandbox.requests)).fault == "stale_connection"
+    assert (await client.store(attendee("other@example.com")))[0] == 200
 
 
 async def test_latency_adds_up_and_the_write_comes_after_it(start, attendee) -> None:
@@ -119,6 +168,12 @@ async def test_a_fault_can_concern_one_attendee_only(start, attendee) -> None:
     assert (await client.raw(json=attendee(EMAIL.upper())))[0].status == 500
 
 
+async def test_a_fault_can_concern_one_event_only(start, attendee) -> None:
+    client = await start(faults=[Fault(kind="html_500", event="acme28")])
+    assert (await client.store(attendee()))[0] == 200
+    assert (await client.raw(json=attendee() | {"event": "acme28"}))[0].status == 500
+
+
 async def test_an_error_code_for_one_attendee_refuses_only_its_record(start, attendee) -> None:
     client = await start(faults=[Fault(kind="error_code", code="27", email_sha256=KEY)])
     _, body = await client.store([attendee("other@example.com"), attendee()])
@@ -149,7 +204,15 @@ async def test_faults_are_set_shown_and_cleared_at_run_time(start, attendee) -> 
 
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"7", b'[{"kind":"sulk"}]', b'[{"kind":"status","probability":2}]', b'[{"kind":"status","colour":1}]'],
+    [
+        b"{",
+        b"7",
+        b'[{"kind":"sulk"}]',
+        b'[{"kind":"status","probability":2}]',
+        b'[{"kind":"status","colour":1}]',
+        b'[{"kind":"huge","bytes":-1}]',
+        b'[{"kind":"redirect","location":"a\\r\\nb"}]',
+    ],
 )
 async def test_a_fault_that_is_none_changes_nothing(start, body) -> None:
     client = await start(faults=[Fault(kind="status")])

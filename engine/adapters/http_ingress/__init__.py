@@ -4,13 +4,14 @@ from engine.adapters.http_ingress.access import ANYBODY, Access, Caller, Head, K
 from engine.adapters.http_ingress.body import BodyReader, Inflate
 from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
 from engine.adapters.http_ingress.ingress import Ingress
-from engine.adapters.http_ingress.listener import Listener, tls_context
+from engine.adapters.http_ingress.listener import REFUSED_AT_ONCE, Listener, tls_context
 from engine.adapters.http_ingress.problems import TYPES, Problem, prepare
 from engine.adapters.http_ingress.request import MEDIA_TYPES, IngressAnswer, IngressRequest
 
 __all__ = [
     "ANYBODY",
     "MEDIA_TYPES",
+    "REFUSED_AT_ONCE",
     "TYPES",
     "Access",
     "BodyReader",

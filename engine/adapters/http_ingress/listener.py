@@ -7,6 +7,7 @@ import logging
 import random as random_module
 import ssl
 from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 
@@ -17,6 +18,9 @@ LINGER_SECONDS = 5.0
 """How long what a refused caller still sends is read and thrown away, so that it sees the answer."""
 
 FULL_RETRY_SECONDS = 2.0
+
+REFUSED_AT_ONCE = 8
+"""How many connections beyond the bound are open for as long as it takes to tell them so; more are cut off."""
 
 
 class Listener:
@@ -38,6 +42,7 @@ class Listener:
         self._max_connections = max_connections
         self._random = random or random_module.Random()
         self._server: asyncio.Server | None = None
+        self._refused: set[_Full] = set()
         self._runner = web.AppRunner(
             app,
             auto_decompress=False,
@@ -74,7 +79,7 @@ class Listener:
         server = self._runner.server
         assert server is not None, "the listener is closed"
         if self._max_connections and len(server.connections) >= self._max_connections:
-            return _Full(self._answer_when_full)
+            return _Full(self._answer_when_full, self._refused)
         return server()
 
     def _answer_when_full(self) -> bytes:
@@ -86,17 +91,20 @@ class Listener:
 
 
 class _Full(asyncio.Protocol):
-    """One connection too many: hears so at its first bytes, and is closed."""
+    """One connection too many: hears so at its first bytes, and is closed. `others`: those that are being told."""
 
-    def __init__(self, answer: Callable[[], bytes]) -> None:
-        self._answer = answer
+    def __init__(self, answer: Callable[[], bytes], others: set[_Full]) -> None:
+        self._answer, self._others = answer, others
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._deadline = asyncio.get_running_loop().call_later(FULL_RETRY_SECONDS, transport.abort)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
+        if len(self._others) >= REFUSED_AT_ONCE:
+            self._transport.abort()
+            return
+        self._others.add(self)
+        self._deadline = asyncio.get_running_loop().call_later(FULL_RETRY_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -104,6 +112,7 @@ class _Full(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._others.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -19,6 +20,7 @@ PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code names its class."""
 NO_SPACE_CODES = {sqlite3.SQLITE_FULL}
 BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+WAL_INDEX_BYTES = 32_768
 DAMAGE_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, 0}
 WAY_OUT = (
     "`rainfocus-engine journal check` says what is damaged and how to go on with the rest; or restore journal.db and "
@@ -60,7 +62,7 @@ def prepare_file(
             raise DataDirectoryError(_in_use(path))
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0)
-        if code in NO_SPACE_CODES:
+        if code in NO_SPACE_CODES or (code & PRIMARY_CODE == sqlite3.SQLITE_IOERR and _is_full(path.parent)):
             raise NoSpace("disk-full", f"no room on the disk to open {path.name}") from error
         if code & PRIMARY_CODE in BUSY_CODES:
             raise DataDirectoryError(_in_use(path)) from error
@@ -74,6 +76,11 @@ def prepare_file(
     except OSError as error:
         raise DataDirectoryError(f"{path.parent} cannot be made durable ({error.strerror})") from error
     return discarded
+
+
+def _is_full(directory: Path) -> bool:
+    """SQLite calls it an I/O error when it finds no room for the index of a WAL."""
+    return shutil.disk_usage(directory).free < WAL_INDEX_BYTES
 
 
 def _checked_wal(path: Path) -> int:

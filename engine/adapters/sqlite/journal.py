@@ -125,7 +125,7 @@ class SqliteJournal:
 
     async def erase(self, below: Mapping[bytes, int], /) -> int:
         """In slices of the reader's and the writer's time, so that a waiting commit is held up by one slice at most."""
-        position, end, rewritten = 0, max(below.values(), default=0), 0
+        position, end, rewritten = 0, self._next if below else 0, 0
         while position < end:
             appends = await self.read(position, ERASE_EVENTS)
             if not appends:

@@ -102,7 +102,7 @@ def examine(path: Path) -> WalTail:
     """What SQLite will make of the -wal file of this database. Changes nothing, not even by closing it.
 
     Raises OSError, and sqlite3.Error when the database itself cannot be read."""
-    if not wal_of(path).exists():
+    if not wal_of(path).exists() or not wal_of(path).stat().st_size:  # cut, and nothing was written since
         return WalTail()
     wal = Wal(wal_of(path).read_bytes())
     if not wal.header_is_whole:

@@ -62,14 +62,26 @@ class Erasing:
     async def test_an_emptied_event_stays_of_its_kind(self, trial: JournalTrial) -> None:
         journal = await trial.open()
         replay = Event(LEA, event("lea").content, kind=Kind.REPLAY, destination="attendees", through=3, letter=7)
+        await journal.append([Append([event("bo")] * 4)])
         await journal.append([Append([replay, event("lea")], "badge", accepted_at=5.0)])
-        await journal.erase({LEA: 2})
-        (append,) = await journal.read(0, 10)
+        await journal.erase({LEA: 6})
+        (append,) = await journal.read(4, 10)
         assert (append.source, append.accepted_at) == ("badge", 5.0)
         assert [(one.kind, one.destination) for one in append.events] == [
             (Kind.REPLAY, "attendees"),
             (Kind.PROFILE, ""),
         ]
+
+    @promise
+    async def test_a_replay_is_as_old_as_what_it_carries(self, trial: JournalTrial) -> None:
+        """What came in again after the offset is erased with the rest, and nothing of the key that came between."""
+        journal = await trial.open()
+        replays = [Event(LEA, event("lea").content, kind=Kind.REPLAY, through=through) for through in (0, 4)]
+        await journal.append([append_of("lea"), append_of("bo"), append_of("lea"), append_of("lea")])
+        await journal.append([Append(replays)])
+        assert await journal.erase({LEA: 2}) == 2
+        erased = [offset for offset, one in (await trial.all(journal)).items() if one.content == b"{}"]
+        assert erased == [0, 4]
 
     @promise
     async def test_erasing_beside_appends_leaves_the_appends_alone(self, trial: JournalTrial) -> None:

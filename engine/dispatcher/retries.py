@@ -1,0 +1,40 @@
+"""What failed before may fail slowly: its share of an account's requests in flight is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from engine.dispatcher.account import Account
+from engine.model import Batch
+from engine.ports import Clock
+
+
+class Retries:
+    """Requests of one destination that carry a profile which failed before. They get half of the window, and half of
+    the time where the window is one: attendees that never get an answer do not take all places from the others."""
+
+    def __init__(self, account: Account, clock: Clock) -> None:
+        self._account, self._clock = account, clock
+        self._in_flight = 0
+        self._rest_until = float("-inf")
+
+    def have_their_share(self) -> bool:
+        """Should others go first now, if there are any?"""
+        most = max(1, self._account.window.limit // 2)
+        return self._in_flight >= most or self._clock.monotonic() < self._rest_until
+
+    @contextmanager
+    def under_way(self, batch: Batch) -> Iterator[None]:
+        if not any(profile.tries for profile in batch.profiles):
+            yield
+            return
+        started = self._clock.monotonic()
+        self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            now = self._clock.monotonic()
+            if self._account.window.limit == 1:
+                self._rest_until = now + (now - started)
