@@ -167,3 +167,30 @@ def test_a_profile_forgets_appends_that_nobody_can_ask_for_any_more() -> None:
         assert len(following) <= TIDY_EVERY + 100
     assert following is not None
     assert [offset for _, offset, _ in following[-100:]] == list(range(10 * TIDY_EVERY - 100, 10 * TIDY_EVERY))
+
+
+def test_who_is_not_a_tracker_of_these_receipts_is_never_dropped() -> None:
+    askers, following = [object() for _ in range(2 * TIDY_EVERY)], None
+    for offset, asker in enumerate(askers):
+        following = follow(following, asker, offset)
+    assert [one for one, _, _ in following or ()] == askers
+
+
+def test_tidying_happens_only_now_and_then() -> None:
+    """It looks at every entry, so that each time must pay for many events."""
+    receipts, following, lengths = Receipts(limit=1), None, []
+    for offset in range(TIDY_EVERY):
+        tracker = Tracker(offset, 1, ["a"])
+        receipts.add(tracker)
+        following = follow(following, tracker, offset)
+        lengths.append(len(following))
+    assert lengths == [*range(1, TIDY_EVERY), 1]
+    assert following is not None
+    assert following[0][0].followed is True  # type: ignore[attr-defined]
+
+
+def test_a_tracker_that_fell_out_says_so() -> None:
+    receipts, oldest = Receipts(limit=1), Tracker(0, 1, ["a"])
+    receipts.add(oldest)
+    receipts.add(Tracker(1, 1, ["a"]))
+    assert oldest.followed is False
