@@ -483,27 +483,6 @@ async def test_a_dead_letter_is_not_replayed_once_its_forget_was_accepted() -> N
 
 
 @on_virtual_time
-async def test_a_replay_that_came_after_its_forget_leaves_no_address_in_the_journal() -> None:
-    """Another destination lags behind, so that nothing is released: what is left of the person is emptied there."""
-    fake = FakeDestination([Step(reject()), Step(unknown())])
-    disk = Disk()
-    async with disk.engine(demo=fake, other=FakeDestination()) as engine:
-        await engine.submit([LEA])
-        await anyio.sleep(5.0)
-        await engine.pause("other")
-        await engine.submit([LEA | {"city": "Paris"}])
-        await anyio.sleep(0.5)
-        await engine.submit([{"email": "ana@example.com"}])
-        await engine.forget("lea@example.com")
-        assert await engine.dead_letters.replay(LetterFilter()) == {"matched": 1, "replayed": 1}
-        await anyio.sleep(10.0)
-        left = b"".join(event.content for append in await disk.journal.read(0, 100) for event in append.events)
-        assert b"ana@" in left
-        assert b"lea@" not in left
-        await assert_even(engine)
-
-
-@on_virtual_time
 async def test_dead_letters_can_be_replayed_and_purged() -> None:
     fake = FakeDestination([Step(reject("response_code_27"))] * 2)
     async with Disk().engine(demo=fake) as engine:
