@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.toml
+JOBS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast process simulate test-faults outages bench clean
+.PHONY: help run serve test check format lint types fast process simulate test-faults kills signals outages mutants bench clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,7 +32,7 @@ types: $(VENV)/.development
 	$(BIN)/mypy
 
 fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -m "not process and not faults"
+	$(BIN)/python -m pytest -q -m "not process and not faults and not mutants"
 
 process: $(VENV)/.development ## Tests with real processes
 	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
@@ -45,6 +46,12 @@ simulate: $(VENV)/.development ## The simulation: RUNS=100000 [FIRST=0] for many
 
 test-faults: $(VENV)/.development ## Faults, full disks, 9,000 cancellations, 1,000 kills, 100 stops (about 40 minutes; KILLS=100 SIGNAL_ROUNDS=10: ten)
 	$(BIN)/python -m pytest -q -m faults --timeout 600
+
+mutants: $(VENV)/.mutants ## Does every bug fail a test? (about 15 minutes; FILES=engine/core/pace.py: one file)
+	$(BIN)/python tests/mutants/mutate.py --jobs $(JOBS) $(FILES)
+ifndef FILES
+	$(BIN)/python -m pytest -q -m mutants
+endif
 
 kills: $(VENV)/.development ## Of these only kill -9 (KILLS=1000: 20 minutes; KILL_SEED=1, KILL_LANES=3 at a time, KILL_SECONDS=)
 	$(BIN)/python -m pytest -q tests/faults/test_kill_cycles.py
@@ -72,3 +79,7 @@ $(VENV)/.runtime: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.development: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.mutants: pyproject.toml | $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[mutants]"
+	@touch $@

@@ -305,7 +305,7 @@ class Coalescer:
         if self._holding:
             self._holding.pop(key, None)
         self.events -= events_of(profile)
-        marker = self._forgetting.pop(key, None) if self._forgetting else None
+        marker = self._forgetting.pop(key, None)
         if marker is not None:
             self._leased[key] = marker
             self._due_markers.append(marker)
@@ -479,11 +479,11 @@ class Coalescer:
         key = newer.key
         if key in self._holding and self._holding[key][1] == NOTHING:
             self._holding[key] = (self._holding[key][0], newer.lowest)
-        lows = [low for low in (newer.lowest, older.lowest) if low != NOTHING]
         self.bytes -= len(newer.content)
         fold_under(newer, older, self._merge)
         self.bytes += len(newer.content)
-        newer.lowest = min(lows, default=NOTHING)
+        if older.lowest != NOTHING:  # what was leased is older than all that waited behind it
+            newer.lowest = older.lowest
 
     def _return(self, profile: Profile) -> None:
         queue = self._queues[profile.lane]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from operator import is_not
 
 import msgspec
 
@@ -41,7 +42,7 @@ def erase_events(events: list[Event], first: int, below: Mapping[bytes, int]) ->
         _emptied(event) if _holds_something(event) and below.get(event.key, NOTHING) > _origin(event, offset) else event
         for offset, event in enumerate(events, first)
     ]
-    return erased if any(one is not other for one, other in zip(erased, events, strict=True)) else None
+    return erased if any(map(is_not, erased, events)) else None
 
 
 def _origin(event: Event, offset: int) -> int:

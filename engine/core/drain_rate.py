@@ -32,7 +32,9 @@ class DrainRate:
 
     def current(self, now: float) -> float:
         """Events per second as of `now`: it fades while nothing is settled."""
-        idle = 0.0 if self._at is None else max(0.0, now - self._at - 1.0)
+        if self._at is None:
+            return 0.0
+        idle = max(0.0, now - self._at - 1.0)
         return self.per_second * math.exp(-idle / TIME_CONSTANT_SECONDS)
 
     def retry_after_seconds(self, events_over: int) -> float:

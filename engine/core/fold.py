@@ -7,6 +7,7 @@ is waiting. How two contents are joined is handed in (`Merge`), since it is the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -124,7 +125,7 @@ def _winners(profile: Profile, content: bytes, stamps: dict[str, float] | None) 
     fields = {
         name: raw
         for name, raw in _raw_fields.decode(content).items()
-        if times.get(name, float("inf")) >= known.get(name, float("-inf"))
+        if times.get(name, math.inf) >= known.get(name, -math.inf)
     }
     profile.stamps = {name: at for name, at in known.items() if name not in fields}
     profile.stamps.update((name, times[name]) for name in fields if name in times)

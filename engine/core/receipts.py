@@ -37,7 +37,7 @@ class ReceiptId(msgspec.Struct, array_like=True, frozen=True):
 def read_id(text: str) -> ReceiptId | None:
     """None when it is not an id that this engine ever gave out."""
     try:
-        packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        packed = base64.urlsafe_b64decode(text + "===")  # more padding than needed is ignored
         return msgspec.msgpack.decode(packed, type=ReceiptId)
     except (binascii.Error, ValueError, msgspec.DecodeError):
         return None

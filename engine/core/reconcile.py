@@ -32,24 +32,23 @@ class Plan(msgspec.Struct):
 def reconcile(stored: Sequence[ConsumerState], wanted: Sequence[Wanted], first: int, following: int) -> Plan:
     """`first`, `following`: the offsets that the journal holds, [first, following)."""
     known = {state.name: state for state in stored}
-    plan = Plan([], [], [], [])
+    keep, add, notes = list[ConsumerState](), list[ConsumerState](), list[str]()
     for want in wanted:
         state = known.pop(want.name, None)
         if state is not None and state.identity == want.identity:
-            plan.keep.append(state)
+            keep.append(state)
             continue
         start = first if want.start_at == "oldest" else following
-        plan.add.append(ConsumerState(want.name, want.identity, start, start, start, clean=True))
+        add.append(ConsumerState(want.name, want.identity, start, start, start, clean=True))
         where = f"at offset {start} ({want.start_at})"
         if state is None:
-            plan.notes.append(f"destination {want.name!r} is new: it starts {where}")
+            notes.append(f"destination {want.name!r} is new: it starts {where}")
         else:
-            plan.notes.append(
+            notes.append(
                 f"destination {want.name!r} points somewhere else now ({state.identity} -> {want.identity}): it starts "
                 f"as a new consumer {where} with an empty ledger"
             )
-    plan.orphans = list(known.values())
-    return plan
+    return Plan(keep, add, list(known.values()), notes)
 
 
 def disagreements(stored: Sequence[ConsumerState], first: int, following: int) -> list[str]:
@@ -77,6 +76,5 @@ def orphan_problem(state: ConsumerState, following: int) -> str:
     return (
         f"destination {state.name!r} is in the data directory (with up to {backlog} undelivered events) but not in the "
         f"configuration: put it back, run 'rainfocus-engine destinations remove {state.name}' to expire its backlog, "
-        "or "
-        f"'rainfocus-engine destinations rename {state.name} NEW' to move it"
+        f"or 'rainfocus-engine destinations rename {state.name} NEW' to move it"
     )

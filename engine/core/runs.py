@@ -23,7 +23,7 @@ class Runs:
 
     def add(self, destination: str, counts: Mapping[str, int], at: float) -> None:
         """`counts`: events by outcome ("delivered", "excluded:no_email", …) that became durable at `at`."""
-        hour = int(at // HOUR_SECONDS)
+        hour = int(at) // HOUR_SECONDS
         window = self._hours.setdefault((hour, destination), Counter())
         for name, events in counts.items():
             window[name.partition(":")[0]] += events

@@ -81,7 +81,7 @@ def is_throttled(status: int) -> bool:
 
 def excerpt(body: bytes) -> str:
     """What the destination said, on one line: shortened, without control characters, e-mail addresses masked."""
-    return _shortened(body[: EXCERPT_CHARACTERS * 20].decode("utf-8", "replace"))
+    return _shortened(body[: EXCERPT_CHARACTERS * 20].decode(errors="replace"))
 
 
 # -- one envelope -----------------------------------------------------------------------------------------------------

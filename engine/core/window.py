@@ -7,6 +7,8 @@ The window grows by one per window of answers that came as quickly as usual, and
 
 from __future__ import annotations
 
+import math
+
 ALPHA = 0.2
 """Weight of the newest round trip in the moving averages."""
 
@@ -22,9 +24,8 @@ class Window:
             raise ValueError("max_concurrency has to be at least 1")
         self._max, self._adaptive = max_concurrency, adaptive
         self._width = float(max_concurrency)
-        self._mean: float | None = None
-        self._deviation = 0.0
-        self._shrunk_at = float("-inf")
+        self._usual: tuple[float, float] | None = None  # mean and mean deviation of round trips, in seconds
+        self._shrunk_at = -math.inf
 
     def __repr__(self) -> str:
         return f"<Window {self.limit} of {self._max}>"
@@ -53,13 +54,14 @@ class Window:
         self._shrunk_at = now
 
     def _is_slow(self, seconds: float) -> bool:
-        if self._mean is None:
+        if self._usual is None:
             return False
-        return seconds > max(2 * self._mean, self._mean + SLOW_DEVIATIONS * self._deviation) + 0.010
+        mean, deviation = self._usual
+        return seconds > max(2 * mean, mean + SLOW_DEVIATIONS * deviation) + 0.010
 
     def _learn(self, seconds: float) -> None:
-        if self._mean is None:
-            self._mean, self._deviation = seconds, seconds / 2
+        if self._usual is None:
+            self._usual = seconds, seconds / 2
             return
-        self._deviation += ALPHA * (abs(seconds - self._mean) - self._deviation)
-        self._mean += ALPHA * (seconds - self._mean)
+        mean, deviation = self._usual
+        self._usual = mean + ALPHA * (seconds - mean), deviation + ALPHA * (abs(seconds - mean) - deviation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import random
 import time
 from collections.abc import AsyncIterator, Callable
@@ -398,3 +399,17 @@ async def test_nothing_that_is_shown_holds_a_secret() -> None:
         shown = f"{source!r} {credentials!r} {source.trouble}"
     assert "s3cret" not in shown
     assert "tok-1" not in shown
+
+
+async def test_no_token_is_ever_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither when it is fetched, nor when it is refused, nor when its successor cannot be had."""
+    server = TokenServer(lambda: web.Response(status=503, text="tok-0 s3cret"))
+    with caplog.at_level(logging.DEBUG):
+        async with source_at(server) as (source, clock, _):
+            for _ in range(3):
+                source.discard(await source.valid())
+            clock.passed = 4_000.0
+            await source.valid()
+    assert "here again" in caplog.text, "what it does is logged all the same"
+    assert "tok-" not in caplog.text
+    assert "s3cret" not in caplog.text

@@ -42,7 +42,8 @@ def test_a_forget_counts_for_nobody() -> None:
 
 def test_a_replay_counts_for_the_destination_it_was_made_for() -> None:
     mine, other = (append(n, [0], source="", kind=Kind.REPLAY, to=to) for n, to in enumerate(["demo", "other"]))
-    assert counted(backlog(sources={"web"}), mine, other) == (1, 1)
+    assert counted(backlog(sources={"web"}), mine) == (1, 0)
+    assert counted(backlog(sources={"web"}), other) == (0, 1)
 
 
 def test_reasons_add_up_under_their_outcome_and_every_outcome_is_there() -> None:
@@ -68,3 +69,22 @@ def test_a_lost_and_a_doubled_event_are_told_apart() -> None:
 
 def test_what_the_reader_found_missing_makes_it_not_ok() -> None:
     assert report({}, ["offsets 3 to 5 are not all in the journal"])["ok"] is False
+
+
+def test_offsets_are_those_of_the_journal_not_of_the_append() -> None:
+    assert counted(backlog(watermark=10), append(8, [0, 1, 2, 3])) == (2, 0)
+    assert counted(backlog(accounted={0: 8}), append(8, [0])) == (0, 0)
+
+
+def test_only_profiles_and_replays_are_somebody_s_events() -> None:
+    """A forget concerns every destination and is counted by none, whatever stands in its other fields."""
+    assert counted(backlog(), append(0, [0, 1], source="", kind=Kind.FORGET, to="other")) == (0, 2)
+    assert counted(backlog(), append(0, [0, 1], source="", kind=Kind.FORGET, to="demo")) == (0, 2)
+
+
+def test_several_appends_add_up() -> None:
+    assert counted(backlog(), append(0, [0]), append(1, [1, 2]), append(3, [3])) == (4, 0)
+
+
+def test_what_is_reported_are_the_sums_under_their_names() -> None:
+    assert Sums(10, {"delivered": 7}, 2).report() == {"accepted": 10, "delivered": 7, "pending": 2, "residual": 1}

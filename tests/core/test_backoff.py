@@ -19,6 +19,7 @@ def test_each_step_doubles_until_the_cap() -> None:
 @pytest.mark.parametrize("attempt", [1_000, 10**9])
 def test_no_number_of_attempts_overflows(attempt: int) -> None:
     assert Backoff(0.001, 60.0).ceiling_seconds(attempt) == 60.0
+    assert Backoff(1.0, 1e30).ceiling_seconds(attempt) == 2.0**60, "and where no cap stops it, sixty doublings do"
 
 
 @pytest.mark.parametrize("attempt", [0, -3])
@@ -45,5 +46,5 @@ def test_the_same_seed_waits_the_same() -> None:
 
 @pytest.mark.parametrize(("base", "cap"), [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0)])
 def test_a_backoff_that_makes_no_sense_is_refused(base: float, cap: float) -> None:
-    with pytest.raises(ValueError, match="0 < base <= cap"):
+    with pytest.raises(ValueError, match=r"^a backoff needs 0 < base <= cap$"):
         Backoff(base, cap)

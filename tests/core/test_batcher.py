@@ -68,3 +68,17 @@ def test_why_batches_left_is_counted(batcher: Batcher) -> None:
     for profiles, full in [(10, False), (3, True), (3, False), (3, False)]:
         batcher.cut(profiles, full)
     assert batcher.cuts == {"count": 1, "bytes": 1, "linger": 2}
+
+
+def test_two_are_a_batch_where_two_fit() -> None:
+    pair = Batcher(max_profiles=2, max_bytes=1_000, linger_seconds=5.0)
+    assert pair.due(0.0, waiting=2, bytes_waiting=10, oldest_waiting_since=0.0) == Cut.COUNT
+    assert pair.due(0.0, waiting=1, bytes_waiting=1_000, oldest_waiting_since=0.0) == Cut.BYTES
+    pair.cut(2, full=False)
+    assert pair.cuts == {"count": 1}
+
+
+def test_a_request_of_one_profile_is_never_said_to_have_left_because_it_was_full() -> None:
+    single = Batcher(max_profiles=1, max_bytes=1_000, linger_seconds=0.0)
+    single.cut(1, full=False)
+    assert single.cuts == {"linger": 1}

@@ -230,3 +230,35 @@ class Machine(RuleBasedStateMachine):
 
 
 TestBreaker = Machine.TestCase
+
+
+def test_what_it_says_of_itself() -> None:
+    one = breaker()
+    assert (repr(one), one.reason) == ("<Breaker closed>", "")
+    one.trip("http_404", 0.0)
+    assert (repr(one), one.reason) == ("<Breaker open (http_404)>", "http_404")
+
+
+def test_a_failure_without_a_reason_keeps_the_one_that_is_known() -> None:
+    nameless, named = breaker(), opened()
+    for n in range(5):
+        nameless.failure([KEYS[n]], 0.0, waiting_keys=5)
+    assert nameless.reason == "failing"
+    named.probing(100.0)
+    named.failure([KEYS[0]], 101.0, waiting_keys=5)
+    assert (named.state, named.reason) == ("open", "http_404")
+
+
+class Longest(random.Random):
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def test_the_longest_wait_is_the_whole_step_and_the_step_begins_anew_after_a_success() -> None:
+    one = Breaker(Backoff(1.0, 60.0), Longest())
+    for wait in (1.0, 2.0, 4.0):
+        one.trip("http_404", 100.0)
+        assert one.next_probe_at == 100.0 + wait
+    one.success(200.0)
+    one.trip("http_404", 300.0)
+    assert one.next_probe_at == 301.0

@@ -1,8 +1,12 @@
-"""Rules between journal and state, one by one. That an audit asks them all: tests/assembly/test_audit.py."""
+"""What an audit finds when journal and state do not agree: each rule up to its edge, and one step beyond it."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import pytest
+from slots import ANNA, BERT, stored
 
 from engine.core.consistency import (
     HeldCheck,
@@ -12,68 +16,163 @@ from engine.core.consistency import (
     problems_of_offsets,
     problems_of_pauses,
 )
-from engine.model import Held, HeldKind, Lane, Profile
+from engine.model import Held, HeldKind, Outcome, Profile
 from engine.ports import ConsumerState, Inspection
 
-KEY = b"k" * 32
+FOLLOWING = 500
+"""Where the journal ends."""
 
 
-def state(**changes: Any) -> ConsumerState:
-    base: dict[str, Any] = {"start": 10, "watermark": 50, "read_to": 80, "clean": False, "counts": {"delivered": 40}}
-    return ConsumerState("demo", "here", **base | changes)
+def consumer(**more: Any) -> ConsumerState:
+    """One that has read and settled everything, of which five offsets were not for it."""
+    fields = {"start": 100, "watermark": 400, "read_to": 500, "not_addressed": 300} | more
+    return ConsumerState("demo", "here", clean=True, **fields)
 
 
-def held(last: int, through: int, events: int = 1) -> Held:
-    profile = Profile(KEY, b"{}", 0, Lane.LIVE, through, through, last, events, 0.0)
+def ledger(**more: Any) -> Inspection:
+    return Inspection(**{"settled_through": 499, "confirmed_through": 499, "problems": []} | more)
+
+
+# -- offsets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [{}, {"start": 0}, {"start": 400}, {"watermark": 500}])
+def test_offsets_in_their_order_are_no_problem(more: dict[str, int]) -> None:
+    assert list(problems_of_offsets(consumer(**more), ledger(), FOLLOWING)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "known", "problem"),
+    [
+        ({"start": 401}, {}, "its watermark 400 is below its start 401"),
+        ({"start": -1}, {}, "its watermark 400 is below its start -1"),
+        (
+            {"read_to": 399},
+            {"settled_through": 398, "confirmed_through": 398},
+            "its watermark 400 is beyond read_to 399: more is settled than was ever read",
+        ),
+        (
+            {},
+            {"settled_through": 500},
+            "its ledger knows offset 500, and the journal ends before 500: acknowledged events were lost",
+        ),
+        (
+            {},
+            {"confirmed_through": 600},
+            "its ledger knows offset 600, and the journal ends before 500: acknowledged events were lost",
+        ),
+        (
+            {"read_to": 450},
+            {"settled_through": 450, "confirmed_through": 0},
+            "its ledger knows offset 450, and only what is below 450 was ever read",
+        ),
+        ({}, {"problems": ["a row is damaged"]}, "a row is damaged"),
+    ],
+)
+def test_offsets_out_of_their_order_are(more: dict[str, int], known: dict[str, Any], problem: str) -> None:
+    assert list(problems_of_offsets(consumer(**more), ledger(**known), FOLLOWING)) == [problem]
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def test_counts_of_outcomes_that_there_are_are_no_problem() -> None:
+    counts = {**{str(outcome): 0 for outcome in Outcome}, "excluded:no_email": 3}
+    assert list(problems_of_counts(consumer(counts=counts))) == []
+    assert list(problems_of_counts(consumer(not_addressed=0))) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"not_addressed": -1}, "-1 of the 300 events below its watermark are said not to be for it"),
+        ({"not_addressed": 301}, "301 of the 300 events below its watermark are said not to be for it"),
+        ({"start": 402, "not_addressed": 1}, "1 of the -2 events below its watermark are said not to be for it"),
+        ({"counts": {"delivered": -1}}, "its count of delivered is negative: -1"),
+        ({"counts": {"vanished:somehow": 2}}, "its count 'vanished:somehow' is of no outcome that there is"),
+    ],
+)
+def test_counts_that_cannot_be_are(more: dict[str, Any], problem: str) -> None:
+    assert list(problems_of_counts(consumer(**more))) == [problem]
+
+
+# -- held profiles ----------------------------------------------------------------------------------------------------
+
+
+def held(key: bytes, last: int, *, events: int = 1, through: int | None = None) -> Held:
+    profile: Profile = stored(key, last, events=events)
+    profile.through = last if through is None else through
     return Held(HeldKind.WAITING, profile)
 
 
-def check(one: Held, accounted: dict[bytes, int], **changes: Any) -> list[str]:
-    found = HeldCheck(state(**{"held_profiles": 1, "held_events": 1} | changes), accounted, 70)
-    found.add([one])
-    return list(found.problems())
+def checked(*found: Held, accounted: dict[bytes, int] | None = None, **more: Any) -> list[str]:
+    fields = {"held_profiles": len(found), "held_events": sum(one.profile.events for one in found)} | more
+    check = HeldCheck(consumer(**fields), accounted or {}, FOLLOWING)
+    check.add(found[:1])
+    check.add(found[1:])
+    return list(check.problems())
 
 
-def test_a_state_in_order_has_no_problem() -> None:
-    assert list(problems_of_offsets(state(), Inspection(69, 60), 70)) == []
-    assert list(problems_of_counts(state())) == []
-    assert check(held(60, 60), {KEY: 60}) == []
-    assert list(problems_of_pauses({"a": 1_000.0}, 900.0)) == []
-    assert list(problems_of_memory(state(), {"delivered": 40, "expired": 0}, 50)) == []
+def test_what_is_held_and_counted_and_accounted_for_is_no_problem() -> None:
+    assert checked() == []
+    assert checked(held(ANNA, 399, events=3, through=390), held(BERT, 300)) == []
+    assert checked(held(ANNA, 399), held(BERT, 499), accounted={BERT: 499}) == []
+    assert checked(held(BERT, 400), accounted={BERT: 450}) == []
 
 
-def test_what_is_known_lies_below_the_end_of_the_journal_and_of_what_was_read() -> None:
-    assert "acknowledged events were lost" in next(iter(problems_of_offsets(state(), Inspection(70), 70)))
-    assert "was ever read" in next(iter(problems_of_offsets(state(read_to=60), Inspection(65), 70)))
-    assert "acknowledged" in next(iter(problems_of_offsets(state(), Inspection(5, confirmed_through=90), 70)))
+@pytest.mark.parametrize("more", [{"held_profiles": 1}, {"held_events": 5}])
+def test_held_profiles_that_are_miscounted_are(more: dict[str, int]) -> None:
+    (problem,) = checked(held(ANNA, 399, events=3), held(BERT, 300), **more)
+    counted = {"held_profiles": 2, "held_events": 4} | more
+    assert problem == (
+        f"{counted['held_profiles']} held profiles with {counted['held_events']} events are counted, 2 with 4 are there"
+    )
 
 
-def test_a_watermark_lies_between_start_and_read_to() -> None:
-    assert "below its start" in next(iter(problems_of_offsets(state(start=51), Inspection(), 70)))
-    assert "beyond read_to" in next(iter(problems_of_offsets(state(read_to=49), Inspection(), 70)))
+def test_held_profiles_of_events_that_are_not_there_are() -> None:
+    beyond = "2 held profiles hold events from beyond what is in the journal, or was read of it"
+    everything = {ANNA: 1_000, BERT: 1_000}
+    assert checked(held(ANNA, 500), held(BERT, 501), accounted=everything) == [beyond]
+    assert checked(held(ANNA, 450), held(BERT, 499), accounted=everything, read_to=450) == [beyond]
 
 
-def test_a_held_profile_is_accounted_for_so_that_no_restart_reads_it_again() -> None:
-    assert "read again" in check(held(60, 60), {})[0]
-    assert "read again" in check(held(60, 60), {KEY: 59})[0]
-    assert check(held(40, 40), {}) == [], "what lies below the watermark is never read again"
+def test_held_profiles_that_hold_more_than_they_account_for_are() -> None:
+    found = checked(held(ANNA, 300, through=301), held(BERT, 300, through=302))
+    assert found == ["2 held profiles hold more than they account for"]
 
 
-def test_a_held_profile_holds_what_was_read_and_no_more_than_it_says() -> None:
-    assert "from beyond" in check(held(70, 70), {KEY: 70})[0]
-    assert "from beyond" in check(held(60, 60), {KEY: 60}, read_to=60)[0]
-    assert "more than they account for" in check(held(60, 61), {KEY: 60})[0]
+def test_held_profiles_that_would_be_read_again_are() -> None:
+    found = checked(held(ANNA, 400), held(BERT, 401), accounted={BERT: 400})
+    assert found == ["2 held profiles would be read again from the journal after a restart"]
 
 
-def test_as_many_are_held_as_are_counted() -> None:
-    assert "2 with 1 events" not in check(held(60, 60), {KEY: 60})
-    assert "1 with 2 are there" in check(held(60, 60, events=2), {KEY: 60})[0]
+# -- pauses, and a running engine -------------------------------------------------------------------------------------
 
 
-def test_a_running_engine_and_its_file_say_the_same() -> None:
-    assert "differ" in next(iter(problems_of_memory(state(), {"delivered": 41}, 50)))
-    assert "51" in next(iter(problems_of_memory(state(), {"delivered": 40}, 51)))
+@pytest.mark.parametrize("until", [0.0, 1.0, 9_000.0, 10_000.0 + 3_660.0])
+def test_a_pause_of_an_hour_at_most_is_no_problem(until: float) -> None:
+    assert list(problems_of_pauses({"a": until}, 10_000.0)) == []
+
+
+@pytest.mark.parametrize(("until", "said"), [(-1.0, "-1"), (13_661.0, "13661"), (math.inf, "inf"), (math.nan, "nan")])
+def test_a_pause_that_no_retry_after_makes_is(until: float, said: str) -> None:
+    assert list(problems_of_pauses({"fine": 1.0, "a": until}, 10_000.0)) == [
+        f"account 'a' is paused until {said}: no Retry-After lasts so long, or the clock is back"
+    ]
+
+
+def test_an_engine_that_knows_what_is_stored_is_no_problem() -> None:
+    one = consumer(counts={"delivered": 3, "expired": 0})
+    assert list(problems_of_memory(one, {"delivered": 3, "superseded": 0}, 400)) == []
+
+
+def test_an_engine_that_takes_something_else_for_durable_is() -> None:
+    one = consumer(counts={"delivered": 3})
+    assert list(problems_of_memory(one, {"delivered": 4}, 401)) == [
+        "what the engine has counted and what it has stored differ",
+        "the engine takes 401 for its durable watermark, and 400 is stored",
+    ]
 
 
 def test_a_problem_names_its_destination() -> None:
-    assert of_destination("demo", ["it is broken"]) == ["destination 'demo': it is broken"]
+    assert of_destination("demo", ["it is damaged"]) == ["destination 'demo': it is damaged"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +58,39 @@ def test_the_rate_that_is_shown_fades_while_nothing_is_settled() -> None:
     rate = steady(1_000, 100)
     assert rate.current(100.0) == pytest.approx(1_000, rel=0.02)
     assert rate.current(200.0) < 1.0
+
+
+def test_one_step_weighs_by_how_long_it_was() -> None:
+    """An exponential average over ten seconds, worked out by hand."""
+    rate = DrainRate()
+    rate.add(0, 5.0)
+    rate.add(100, 6.0)
+    first = 100 * (1 - math.exp(-0.1))
+    assert rate.per_second == pytest.approx(first, rel=1e-12)
+    rate.add(30, 8.0)
+    assert rate.per_second == pytest.approx(first + (1 - math.exp(-0.2)) * (15 - first), rel=1e-12)
+
+
+def test_a_tenth_of_a_second_is_long_enough_to_learn_from() -> None:
+    rate = DrainRate()
+    rate.add(0, 0.0)
+    rate.add(10, 0.1)
+    assert rate.per_second > 0
+
+
+def test_the_rate_that_is_shown_begins_to_fade_after_a_second() -> None:
+    rate = DrainRate()
+    assert rate.current(5.0) == 0.0
+    rate.add(0, 0.0)
+    rate.add(100, 1.0)
+    assert rate.current(2.0) == rate.per_second
+    assert rate.current(12.0) == pytest.approx(rate.per_second / math.e, rel=1e-12)
+
+
+def test_a_slow_rate_is_a_rate_too() -> None:
+    assert steady(10, 200).retry_after_seconds(100) == pytest.approx(10.0, rel=0.01)
+    slow = DrainRate()
+    slow.add(0, 0.0)
+    slow.add(5, 10.0)
+    assert slow.per_second < 1
+    assert slow.retry_after_seconds(10) == pytest.approx(10 / slow.per_second)

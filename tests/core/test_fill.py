@@ -33,3 +33,38 @@ def test_a_journal_that_does_not_grow_lasts_for_ever() -> None:
     for second in range(10):
         fill.passed(5_000 - second, 10_000, float(second))
     assert fill.seconds_left(5_000, 10_000) == math.inf
+
+
+def test_a_level_is_left_only_below_its_margin() -> None:
+    """Five points below it; exactly there it still counts as passed."""
+    edge, below = Fill(), Fill()
+    assert [edge.passed(size, 100, float(at)) for at, size in enumerate([50, 45, 50])] == [0.5, None, None]
+    assert [below.passed(size, 100, float(at)) for at, size in enumerate([50, 44, 50])] == [0.5, None, 0.5]
+
+
+def test_nothing_is_known_of_the_time_left_at_first() -> None:
+    assert Fill().seconds_left(5_000, 10_000) == math.inf
+
+
+def test_no_time_is_left_where_events_are_refused_already() -> None:
+    fill = Fill()
+    for second in range(10):
+        fill.passed(9_000 + 100 * second, 10_000, float(second))
+    assert fill.seconds_left(9_900, 10_000) == 0.0
+
+
+def test_growth_is_learned_over_a_minute() -> None:
+    """An exponential average, worked out by hand: 100 bytes in a second, then 30 in two."""
+    fill = Fill()
+    for at, size in [(0.0, 0), (0.5, 999), (1.0, 100), (3.0, 130)]:
+        fill.passed(size, 10_000, at)
+    first = 100 * (1 - math.exp(-1 / 60))
+    grows = first + (1 - math.exp(-2 / 60)) * (15 - first)
+    assert fill.seconds_left(130, 10_000) == pytest.approx((9_500 - 130) / grows, rel=1e-12)
+
+
+def test_a_journal_that_grows_very_slowly_does_not_last_for_ever() -> None:
+    fill = Fill()
+    for at, size in [(0.0, 0), (1_000.0, 300)]:
+        fill.passed(size, 10_000, at)
+    assert fill.seconds_left(300, 10_000) == pytest.approx(9_200 / 0.3, rel=0.001)

@@ -204,3 +204,49 @@ def test_replays_kept_apart_count_as_events() -> None:
 def test_a_replay_is_overtaken_only_by_something_newer_that_was_confirmed(confirmed: int, is_overtaken: bool) -> None:
     part = folded([Event(KEY, b'{"city":1}', 1)], first=5)
     assert overtaken(part, confirmed) is is_overtaken
+
+
+def test_what_is_known_of_the_address_stays_known_whatever_is_folded_in() -> None:
+    """An event without a field, before or after: the profile may still leave."""
+    address, empty = Event(KEY, b'{"email":"a@b.example"}', Trait.EMAIL), Event(KEY, b"{}", Trait.NONE)
+    for events in ([address, empty], [empty, address], [address, address]):
+        assert folded(events).traits & Trait.EMAIL
+
+
+def test_of_two_as_old_the_earlier_one_tells_how_long_it_has_stood_still() -> None:
+    older, newer = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)])
+    older.still_seconds, newer.still_seconds = 6.0, 1.0
+    fold_under(newer, older, merge)
+    assert newer.still_seconds == 6.0
+
+
+def test_a_younger_one_lends_neither_its_age_nor_how_long_it_stood_still() -> None:
+    older, newer = folded([Event(KEY, b"{}", 1)], first=9), folded([Event(KEY, b"{}", 1)])
+    older.still_seconds = 6.0
+    fold_under(newer, older, merge)
+    assert (newer.oldest_at, newer.still_seconds) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("older", "newer", "letter"), [(0, 0, 0), (7, 0, 7), (0, 8, 8), (7, 8, 8)])
+def test_the_dead_letter_that_a_profile_came_from_is_remembered(older: int, newer: int, letter: int) -> None:
+    one, other = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)], first=9)
+    one.letter, other.letter = older, newer
+    fold_under(other, one, merge)
+    assert other.letter == letter
+
+
+def test_replays_of_both_are_kept_the_older_one_s_first() -> None:
+    older, newer = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)], first=9)
+    a, b, c, d = (folded([Event(KEY, b"{}", 1)], first=n) for n in range(20, 24))
+    older.under, newer.under, older.passed, newer.passed = [a], [b], [c], [d]
+    fold_under(newer, older, merge)
+    assert (newer.under, newer.passed) == ([a, b], [c, d])
+    assert events_of(newer) == 6
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_who_asked_is_told_whichever_of_the_two_it_was(mine: bool) -> None:
+    older, newer = folded([Event(KEY, b"{}", 1)]), folded([Event(KEY, b"{}", 1)], first=9)
+    older.receipts, newer.receipts = (None, [("a", 9, 1)]) if mine else ([("a", 0, 1)], None)
+    fold_under(newer, older, merge)
+    assert newer.receipts == [("a", 9 if mine else 0, 1)]

@@ -108,3 +108,24 @@ def test_replays_fold_newest_first_and_overtaken_ones_are_kept_apart() -> None:
     assert one.events == 3
     assert one.under is None
     assert [part.letter for part in one.passed or ()] == [2]
+
+
+def test_when_every_replay_is_overtaken_none_is_left_to_fold() -> None:
+    one = profile()
+    one.under = [Profile(KEY, b'{"zip": 2}', 1, 1, NOTHING, 2, 22, 1, 0.0, letter=2)]  # type: ignore[arg-type]
+    fold_replays(one, LedgerEntry(KEY, "delivered", "", 5, confirmed_through=5), lambda older, newer: (newer, 1))
+    assert one.under is None
+    assert [part.letter for part in one.passed or ()] == [2]
+    assert one.events == 1
+
+
+def test_a_key_that_the_ledger_does_not_know_has_overtaken_nothing() -> None:
+    one = profile()
+    one.under = [Profile(KEY, b'{"zip": 2}', 1, 1, NOTHING, 0, 22, 1, 0.0, letter=2)]  # type: ignore[arg-type]
+    fold_replays(one, None, lambda older, newer: (newer, 1))
+    assert (one.under, one.passed, one.events) == (None, None, 2)
+
+
+@pytest.mark.parametrize("more", [Trait.NONE, Trait.EMAIL, Trait.ERASED])
+def test_what_a_damaged_journal_could_not_give_back_is_excluded_as_lost(more: Trait) -> None:
+    assert exclusion(profile(traits=Trait.LOST | more), Policy()) == "lost"

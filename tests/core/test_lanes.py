@@ -83,3 +83,8 @@ def test_who_was_idle_saves_nothing_up(idle: int) -> None:
     for _ in range(idle):
         chooser.next("a")
     assert Counter(chooser.next("ab") for _ in range(10)) == {"a": 5, "b": 5}
+
+
+def test_who_is_passed_over_keeps_what_was_earned() -> None:
+    chooser = round_robin(a=2, b=1)
+    assert [chooser.next(ready) for ready in ("ab", "a", "ab", "ab")] == ["a", "a", "b", "a"]

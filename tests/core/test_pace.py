@@ -47,3 +47,9 @@ def test_under_load_the_whole_rate_is_used() -> None:
 def test_asking_changes_nothing() -> None:
     pace = Pace(RATE, BURST, 0.0)
     assert [pace.wait_seconds(0.0) for _ in range(10)] == pytest.approx([0.1] * 10)
+
+
+def test_what_adding_up_fractions_may_be_off_by_is_no_wait() -> None:
+    """One request in a nanosecond, asked a nanosecond early: as little is rounding, not haste."""
+    assert Pace(1e9, 1, 0.0).wait_seconds(0.0) == 0.0
+    assert Pace(0.5e9, 1, 0.0).wait_seconds(0.0) > 0.0

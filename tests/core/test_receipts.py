@@ -113,6 +113,42 @@ def test_a_lost_event_is_remembered() -> None:
     assert not tracker.settled
 
 
+@given(st.text(max_size=20), st.integers(0, 2**40))
+def test_no_id_needs_to_be_escaped_whatever_its_length(journal: str, first: int) -> None:
+    assert "=" not in ReceiptId.make(journal, "crm", first, 1).text()
+
+
+@pytest.mark.parametrize("journal", ["", "j", "jo"])
+def test_an_id_comes_back_whatever_letter_it_ends_with(journal: str) -> None:
+    for count in range(300):
+        id = ReceiptId.make(journal, "crm", 7, count)
+        assert read_id(id.text()) == id
+
+
+def test_an_id_that_an_earlier_process_gave_out_is_still_read() -> None:
+    """Producers keep them, across upgrades too."""
+    given_out = "lKdqb3VybmFsrDkyNjFjZWVmMGI5NgcD"
+    assert ReceiptId.make("journal", "crm", 7, 3).text() == given_out
+    assert read_id(given_out) == ReceiptId.make("journal", "crm", 7, 3)
+
+
+def test_outcomes_of_one_kind_add_up() -> None:
+    tracker = Tracker(0, 5, ["plain"])
+    assert tracker.lost is False
+    tracker.count("plain", Outcome.DELIVERED, 2)
+    tracker.count("plain", Outcome.DELIVERED)
+    assert tracker.report()["plain"]["delivered"] == 3
+    assert tracker.report()["plain"]["pending"] == 2
+
+
+def test_a_hundred_thousand_are_followed_and_no_more() -> None:
+    receipts = Receipts()
+    for first in range(100_001):
+        receipts.add(Tracker(first, 1, ()))
+    assert receipts.get(0) is None
+    assert receipts.get(1) is not None
+
+
 def test_events_of_one_append_in_one_profile_are_one_entry() -> None:
     one, other = Tracker(0, 9, ["a"]), Tracker(9, 9, ["a"])
     following = follow(None, one, 0)
@@ -131,3 +167,30 @@ def test_a_profile_forgets_appends_that_nobody_can_ask_for_any_more() -> None:
         assert len(following) <= TIDY_EVERY + 100
     assert following is not None
     assert [offset for _, offset, _ in following[-100:]] == list(range(10 * TIDY_EVERY - 100, 10 * TIDY_EVERY))
+
+
+def test_who_is_not_a_tracker_of_these_receipts_is_never_dropped() -> None:
+    askers, following = [object() for _ in range(2 * TIDY_EVERY)], None
+    for offset, asker in enumerate(askers):
+        following = follow(following, asker, offset)
+    assert [one for one, _, _ in following or ()] == askers
+
+
+def test_tidying_happens_only_now_and_then() -> None:
+    """It looks at every entry, so that each time must pay for many events."""
+    receipts, following, lengths = Receipts(limit=1), None, []
+    for offset in range(TIDY_EVERY):
+        tracker = Tracker(offset, 1, ["a"])
+        receipts.add(tracker)
+        following = follow(following, tracker, offset)
+        lengths.append(len(following))
+    assert lengths == [*range(1, TIDY_EVERY), 1]
+    assert following is not None
+    assert following[0][0].followed is True  # type: ignore[attr-defined]
+
+
+def test_a_tracker_that_fell_out_says_so() -> None:
+    receipts, oldest = Receipts(limit=1), Tracker(0, 1, ["a"])
+    receipts.add(oldest)
+    receipts.add(Tracker(1, 1, ["a"]))
+    assert oldest.followed is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.core.reconcile import Wanted, orphan_problem, reconcile
+from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
 from engine.ports import ConsumerState
 
 FIRST, FOLLOWING = 100, 500
@@ -51,3 +51,43 @@ def test_a_rename_in_the_configuration_is_not_guessed() -> None:
     plan = reconcile([stored("old")], [Wanted("new", "here", "oldest")], FIRST, FOLLOWING)
     assert [state.name for state in plan.orphans] == ["old"]
     assert [state.name for state in plan.add] == ["new"]
+
+
+def test_everybody_is_looked_at_whoever_comes_first() -> None:
+    wanted = [Wanted("demo", "here", "now"), Wanted("new", "there", "now"), Wanted("other", "here", "now")]
+    plan = reconcile([stored("other"), stored("demo")], wanted, FIRST, FOLLOWING)
+    assert [state.name for state in plan.keep] == ["demo", "other"]
+    assert [state.name for state in plan.add] == ["new"]
+
+
+def test_the_start_up_error_says_what_can_be_done() -> None:
+    state = ConsumerState("old", "here", 0, FOLLOWING, FOLLOWING, clean=True)
+    assert orphan_problem(state, FOLLOWING) == (
+        "destination 'old' is in the data directory (with up to 0 undelivered events) but not in the configuration: "
+        "put it back, run 'rainfocus-engine destinations remove old' to expire its backlog, "
+        "or 'rainfocus-engine destinations rename old NEW' to move it"
+    )
+    assert "up to 0 undelivered" in orphan_problem(state, FOLLOWING - 1)
+
+
+def test_a_state_that_fits_the_journal_disagrees_in_nothing() -> None:
+    """Up to both edges: settled to its very end, and needing its very first event."""
+    at_the_end = ConsumerState("end", "here", 0, FOLLOWING, FOLLOWING, clean=True, settled_through=FOLLOWING - 1)
+    at_the_start = ConsumerState("start", "here", 0, FIRST, FIRST, clean=True)
+    assert disagreements([at_the_end, at_the_start], FIRST, FOLLOWING) == []
+
+
+def test_offsets_that_the_journal_has_not_given_yet_are_a_disagreement() -> None:
+    settled = ConsumerState("a", "here", 0, FIRST, FIRST, clean=True, settled_through=FOLLOWING)
+    passed = ConsumerState("b", "here", 0, FOLLOWING + 2, FOLLOWING + 2, clean=True)
+    assert disagreements([settled, passed], FIRST, FOLLOWING) == [
+        "state.db knows of offsets up to 500 (destination 'a'), and journal.db ends before offset 500",
+        "state.db knows of offsets up to 501 (destination 'b'), and journal.db ends before offset 500",
+    ]
+
+
+def test_events_that_are_needed_and_gone_are_a_disagreement() -> None:
+    behind = ConsumerState("a", "here", 0, FIRST - 1, FIRST, clean=True)
+    assert disagreements([behind], FIRST, FOLLOWING) == [
+        "destination 'a' still needs the events from offset 99 on, and journal.db begins at 100"
+    ]

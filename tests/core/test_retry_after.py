@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +47,16 @@ def test_garbage_says_nothing(value: str) -> None:
 def test_never_negative_never_longer_than_an_hour(value: str, now: float) -> None:
     seconds = retry_after.parse(value, now)
     assert seconds is None or 0.0 <= seconds <= 3600.0
+
+
+@pytest.mark.parametrize("value", ["Mon Sep 21 14:13:50 2026", "Mon, 21 Sep 2026 14:13:50 -0000"])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+def test_a_date_without_a_zone_is_greenwich_s_wherever_the_engine_runs(
+    value: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", zone)
+        time.tzset()
+        seconds = retry_after.parse(value, NOW)
+    time.tzset()
+    assert seconds == 30.0

@@ -64,3 +64,12 @@ def test_a_clock_that_was_set_back_breaks_nothing() -> None:
     runs.add("demo", {"delivered": 1}, 10 * HOUR)
     runs.add("demo", {"delivered": 1}, 101 * HOUR)
     assert sum(int(str(window["identities_activated"])) for window in runs.report()) == 3
+
+
+def test_hours_begin_on_the_hour_and_reasons_of_one_outcome_add_up() -> None:
+    runs = Runs()
+    runs.add("demo", {"excluded:no_email": 2, "excluded:audience": 3}, 7_200.0 + 3_599.9)
+    runs.add("demo", {"excluded:no_email": 5}, 7_200.0)
+    (window,) = runs.report()
+    assert window["started_at"] == 7_200.0
+    assert window["identities_excluded"] == 10

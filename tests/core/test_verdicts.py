@@ -215,3 +215,83 @@ def test_faults_of_the_destination() -> None:
         *(408, 425, 429, 500, 503)
     ]
     assert [s for s in (429, 500, 503) if verdicts.is_throttled(s)] == [429, 503]
+
+
+# -- the edges --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [300, 301, 399])
+def test_a_redirect_is_no_success_whatever_it_says(status: int) -> None:
+    """Nothing was stored: 2xx ends at 299, for one envelope and for each of several results."""
+    verdict = one(status, body("0", attendeeId="17A"))
+    assert (verdict.kind, verdict.reason) == (CONFIG, f"http_{status}")
+    found = many(status, body("0", results=[{"responseCode": "0"}, {"responseCode": "27"}, {}]))
+    assert [(it.kind, it.reason) for it in found] == [(CONFIG, f"http_{status}")] * 3
+
+
+def test_299_is_the_last_success() -> None:
+    assert one(299, body("0")).kind == OK
+    assert one(299, body("27")).reason == "response_code_27"
+
+
+@pytest.mark.parametrize("reply", [b"[1]", b"[]", b'"text"', b"5", b"null"])
+def test_what_is_json_and_no_envelope_is_no_envelope(reply: bytes) -> None:
+    assert (one(200, reply).kind, one(200, reply).reason) == (REJECT, "no_envelope")
+    assert {verdict.reason for verdict in many(200, reply)} == {"no_envelope"}
+
+
+@pytest.mark.parametrize("result", ["text", 5, [], [1], None, True])
+def test_whatever_stands_in_results_fails_alone(result: object) -> None:
+    found = many(200, body("0", results=[result, {"responseCode": "0"}, {"responseCode": "27"}]))
+    assert found == [
+        Verdict(REJECT, "no_envelope"),
+        Verdict(OK),
+        Verdict(REJECT, "response_code_27"),
+    ], "and no excerpt is made of a reply that speaks of others"
+
+
+def test_zero_cannot_be_configured_away_beside_a_failure_either() -> None:
+    assert one(500, body("0"), {"0": REJECT}) == Verdict(
+        RETRY, "http_500", '{"responseCode": "0", "responseMessage": ""}'
+    )
+
+
+def test_a_configured_success_keeps_the_attendee_id() -> None:
+    assert one(200, body("15", attendeeId="17A"), {"15": OK}) == Verdict(OK, attendee_id="17A")
+    assert one(200, b"<html>", {"": OK}) == Verdict(OK), "also where there is no code at all, for want of a body"
+
+
+def test_an_attendee_id_may_be_a_number() -> None:
+    assert one(200, body("0", attendeeId=17)).attendee_id == "17"
+    found = many(200, body("0", results=[{"responseCode": 0, "attendeeId": n} for n in (1, 2, 3)]))
+    assert [verdict.attendee_id for verdict in found] == ["1", "2", "3"]
+
+
+def test_a_split_says_why() -> None:
+    assert many(400, body("27", "No such event")) == [Verdict(SPLIT, "response_code_27", "No such event")] * 3
+
+
+def test_a_mismatch_shows_what_came() -> None:
+    reply = body("0", results=[{"responseCode": "0"}])
+    assert many(200, reply) == [Verdict(SPLIT, "results_mismatch", verdicts.excerpt(reply))] * 3
+
+
+def test_one_profile_said_to_be_stored_beside_a_failure_is_not_split_any_further() -> None:
+    (verdict,) = many(400, body("1", results=[{"responseCode": "0"}]), profiles=1)
+    assert (verdict.kind, verdict.reason) == (REJECT, "http_400")
+
+
+def test_an_excerpt_has_200_characters_at_most_and_shows_where_it_was_cut() -> None:
+    assert verdicts.excerpt(b"x" * 200) == "x" * 200
+    assert verdicts.excerpt(b"x" * 201) == "x" * 199 + "…"
+    assert one(400, body("27", "y" * 300)).excerpt == "y" * 199 + "…"
+
+
+def test_only_the_beginning_of_a_long_reply_is_looked_at() -> None:
+    """Four thousand bytes: cleaning a reply must not cost more the longer it is."""
+    assert verdicts.excerpt(b"a" + b" " * 3_998 + b"bc") == "a b"
+    assert one(400, body("27", "a" + " " * 3_998 + "bc")).excerpt == "a b"
+
+
+def test_a_masked_address_is_seen_to_have_been_one() -> None:
+    assert one(400, body("27", "no attendee lea@example.com here")).excerpt == "no attendee <address> here"

@@ -112,3 +112,59 @@ def test_a_fixed_window_is_fixed() -> None:
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Window(0)
+
+
+# -- exactly when an answer is slow -----------------------------------------------------------------------------------
+
+
+def limit_after(window: Window, seconds: float, *, now: float = 1_000.0) -> int:
+    window.observe(throttled=False, timed_out=False, seconds=seconds, now=now)
+    return window.limit
+
+
+def test_the_first_answer_is_never_slow_whatever_it_takes() -> None:
+    assert limit_after(Window(20), 60.0) == 20
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(2.9, 20), (3.01, 20), (3.02, 18)])
+def test_after_one_answer_the_next_may_take_about_three_times_as_long(seconds: float, limit: int) -> None:
+    """A mean of 1 s, and a mean deviation of half of that: 1 + 4 × 0.5 s, and ten milliseconds."""
+    window = Window(20)
+    good(window, 1, now=1.0, seconds=1.0)
+    assert limit_after(window, seconds) == limit
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(3.6, 20), (3.62, 18)])
+def test_mean_and_deviation_follow_the_newest_answers_by_a_fifth(seconds: float, limit: int) -> None:
+    """1 s, then 2 s: the mean is 1.2 s, the mean deviation 0.6 s."""
+    window = Window(20)
+    good(window, 1, now=1.0, seconds=1.0)
+    good(window, 1, now=2.0, seconds=2.0)
+    assert limit_after(window, seconds) == limit
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(1.99, 20), (2.1, 18)])
+def test_where_answers_hardly_differ_twice_as_long_is_slow(seconds: float, limit: int) -> None:
+    window = Window(20)
+    good(window, 60, now=1.0, seconds=1.0)
+    assert limit_after(window, seconds) == limit
+
+
+def test_quick_answers_that_become_fifty_times_slower_are_congestion() -> None:
+    window = Window(20)
+    good(window, 60, now=1.0, seconds=0.01)
+    assert limit_after(window, 0.5) == 18
+
+
+def test_what_left_when_it_shrank_says_nothing_new() -> None:
+    window = Window(16)
+    throttled(window, now=10.0)
+    throttled(window, now=15.0, seconds=5.0)
+    assert window.limit == 8
+    throttled(window, now=15.0, seconds=4.9)
+    assert window.limit == 4
+
+
+def test_nothing_in_flight_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^max_concurrency has to be at least 1$"):
+        Window(0)

@@ -302,7 +302,7 @@ class Raises(FakeDestination):
 
     async def send(self, batch: Batch, permit: Permit, /) -> Reply:
         if self.where == "send" and self.whom in (None, self._person(batch.profiles[0])):
-            raise RuntimeError("bug")
+            raise RuntimeError("p7@example.com cannot be sent")
         if self.where == "count" and self.whom in (None, self._person(batch.profiles[0])):
             await permit.use()
             return Reply([])
@@ -360,6 +360,17 @@ async def test_what_broke_is_logged_without_the_person(caplog: pytest.LogCapture
         await stage.settled()
         ((_, reason, _),) = await stage.letters("demo")
     assert reason == "encoding_UnicodeError"
+    assert "example.com" not in caplog.text
+
+
+@on_virtual_time
+async def test_what_broke_while_it_was_sent_is_logged_without_the_person(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    stage.destination("demo", Raises("send", whom=7))
+    async with stage.running():
+        await stage.submit(event(7))
+        await anyio.sleep(1.0)
+    assert "destination demo broke its contract in send(): RuntimeError" in caplog.text
     assert "example.com" not in caplog.text
 
 

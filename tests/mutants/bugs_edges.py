@@ -1,0 +1,86 @@
+"""Bugs at the edges: what is taken in, answered, logged and configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bug import bug, swap
+
+from engine.adapters import inflate
+from engine.adapters.http_ingress import ingress
+from engine.adapters.http_ingress.problems import Problem
+from engine.cli import logs
+from engine.config_problems import Reader
+from engine.dispatcher import attempts
+from engine.dispatcher.books import Books
+
+
+@bug(7, "tests/adapters/test_http_ingress.py::test_a_bad_record_leaves_the_others_alone")
+def one_bad_record_refuses_the_batch() -> None:
+    """a 400 for all: AEP never sends the good ones again"""
+
+    async def accept(original: Callable[..., Any], one: Any, request: Any) -> Any:
+        answer = await original(one, request)
+        if answer.status == 207:
+            raise Problem("unreadable", "one of the records is bad")
+        return answer
+
+    swap(ingress.Ingress, "_accept", accept)
+
+
+@bug(7, "tests/adapters/test_http_ingress.py::test_a_commit_that_is_late_is_answered_in_time_and_goes_on")
+def a_late_commit_is_waited_for() -> None:
+    """AEP counts the batch as failed after 2 s, whatever is answered then"""
+    ingress.ANSWER_SHARE = 1e9
+
+
+@bug(6, "tests/adapters/test_inflate.py::test_exactly_the_limit_passes_and_one_more_does_not")
+def a_bomb_is_unpacked() -> None:
+    """some kilobytes fill the memory"""
+    swap(inflate, "_members", lambda original, body, make, max_bytes: original(body, make, 1 << 40))
+
+
+@bug(
+    9,
+    "tests/cli/test_cli_logs.py::test_an_address_is_masked_wherever_it_stands",
+    "tests/cli/test_cli_logs.py::test_messages_extras_and_tracebacks_are_masked",
+)
+def an_address_is_logged() -> None:
+    """e-mail addresses stand in the log"""
+    logs.masked = lambda text: text  # type: ignore[assignment]
+
+
+@bug(9, "tests/dispatcher/test_whose_fault.py::test_what_broke_while_it_was_sent_is_logged_without_the_person")
+def what_broke_is_logged_with_the_record() -> None:
+    """the text of a destination's exception quotes the profile"""
+
+    async def send(original: Callable[..., Any], consumer: Any, batch: Any, permit: Any) -> Any:
+        reply = await original(consumer, batch, permit)
+        if reply.destination_fault:
+            attempts.logger.error("sending failed: %s", batch.records)
+        return reply
+
+    swap(attempts, "_send", send)
+
+
+@bug(6, "tests/test_config.py::test_every_unknown_key_of_every_table_is_refused_by_its_full_path")
+def unknown_keys_are_accepted() -> None:
+    """a limit with a typing error in its name is no limit"""
+
+    def report(original: Callable[..., None], reader: Any, key: str, what: str, **named: Any) -> None:
+        if not what.startswith("unknown key"):
+            original(reader, key, what, **named)
+
+    swap(Reader, "report", report)
+
+
+@bug(4, "tests/dispatcher/test_whose_fault.py::test_a_rejected_record_leaves_the_others_of_its_batch_alone")
+def a_rejected_record_is_not_counted() -> None:
+    """the sums no longer come out even"""
+
+    def count(original: Callable[..., None], books: Books, reason: str, events: int) -> None:
+        if not reason.startswith("dead_lettered"):
+            original(books, reason, events)
+
+    swap(Books, "_count", count)
