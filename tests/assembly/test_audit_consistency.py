@@ -152,7 +152,7 @@ STATE: dict[str, tuple[Damage, str]] = {
     ),
     "ledger, key": (sql("UPDATE ledger SET key = x'00' || key"), "ledger rows have a key that is none"),
     "verdicts, through": (
-        sql("UPDATE verdicts SET through = through + 1"),
+        sql("UPDATE verdicts SET through = through - 1"),
         "and says",
     ),
     "verdicts, gone": (sql("DELETE FROM verdicts"), "held profiles would be read again"),

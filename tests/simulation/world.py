@@ -362,14 +362,19 @@ class SteppedLoop(VirtualLoop):
 @contextmanager
 def _arranged(world: World) -> Iterator[None]:
     """The engine's sessions lead to the world's other side, and small numbers make big things happen."""
-    logging.getLogger("engine").setLevel(logging.CRITICAL)
     patches = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
     patches.append(mock.patch.object(outward, "open_session", return_value=Session(world.other_side)))
     patches += [make() for make in PATCHES]
-    with ExitStack() as stack:
-        for patch in patches:
-            stack.enter_context(patch)
-        yield
+    logger = logging.getLogger("engine")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with ExitStack() as stack:
+            for patch in patches:
+                stack.enter_context(patch)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def run(knobs: Knobs) -> Facts:
