@@ -391,7 +391,7 @@ def test_every_way_to_make_a_task_is_counted() -> None:
     assert task_makers(package) == {"engine.core.a": 2, "engine.pipeline.b": 1}
 
 
-# -- the tests themselves -----------------------------------------------------------------------------------------------
+# -- the tests themselves  --------------------
 
 
 def test_no_two_files_of_tests_have_one_name() -> None:
