@@ -115,7 +115,8 @@ class SimulatedDisk:
     ) -> None:
         """The next `times` operations on files whose name ends with `name` fail, after `skip` that pass. `code`: of
         SQLite (default: the I/O error of the operation). `partial`: a write has written a part. What a failed sync
-        leaves of the writes before it is decided at random, and no later sync changes it."""
+        leaves of the writes before it is decided at random, and no later sync changes it; whoever else has the file
+        open is told by his own next sync, once (as Linux does since 4.13: errseq_t)."""
         self._faults.append(_Fault(operation, code or _CODES[operation], skip, times, partial, name))
 
     def heal(self) -> None:
@@ -164,7 +165,8 @@ class SimulatedDisk:
                 file.pending.append(Change(self._next(), size, None))
             return carry_out() if fault is None else fault.code
 
-    def sync(self, name: str, file: File) -> int:
+    def sync(self, name: str, file: File, failures_known: int = 0) -> int:
+        """`failures_known`: how many failed syncs of this file whoever asks has been told of."""
         fault = self._meet("sync", name)
         with self._lock:
             until = self._next()
@@ -176,6 +178,8 @@ class SimulatedDisk:
             if fault is not None:
                 file.spoil(until, Survivors(self._random, "random", until))
                 return fault.code
+            if file.failed_syncs > failures_known:
+                return _CODES["sync"]
             if "sync" not in self.lies:
                 file.sync(until)
         return sqlite3.SQLITE_OK
@@ -235,6 +239,7 @@ class _OpenFile:
 
     def __init__(self, disk: SimulatedDisk, name: str, file: File, *, syncs_directory: bool) -> None:
         self._disk, self._name, self._file, self._syncs_directory = disk, name, file, syncs_directory
+        self._failures_known = file.failed_syncs
 
     def write(self, offset: int, data: bytes, carry_out: Callable[[int], int], /) -> int:
         return self._disk.write(self._name, self._file, offset, data, carry_out)
@@ -243,7 +248,8 @@ class _OpenFile:
         return self._disk.truncate(self._name, self._file, size, carry_out)
 
     def sync(self) -> int:
-        code = self._disk.sync(self._name, self._file)
+        code = self._disk.sync(self._name, self._file, self._failures_known)
+        self._failures_known = self._file.failed_syncs
         if code == sqlite3.SQLITE_OK and self._syncs_directory:
             self._syncs_directory = False
             code = self._disk._sync_names(self._name)

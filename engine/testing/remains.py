@@ -44,6 +44,7 @@ class File:
     def __init__(self, durable: bytes) -> None:
         self.durable = bytearray(durable)
         self.pending: list[Change] = []
+        self.failed_syncs = 0
 
     def sync(self, until: int) -> None:
         for change in self._take(until):
@@ -51,6 +52,7 @@ class File:
 
     def spoil(self, until: int, survivors: Survivors) -> None:
         """A failed sync: some of it is on disk, and the system remembers of none of it that it is not."""
+        self.failed_syncs += 1
         for change in self._take(until):
             survivors.apply(change, self.durable)
 

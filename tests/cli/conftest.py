@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -64,6 +65,17 @@ def server() -> Iterator[Server]:
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """A command that serves sets up the logging of its process, which here is everybody's."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture

@@ -54,16 +54,6 @@ app(["serve", "--json"])
 
 
 @pytest.fixture
-def logging_restored() -> Iterator[None]:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    logging.captureWarnings(False)
-
-
-@pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     begun: list[subprocess.Popen[str]] = []
 
@@ -157,7 +147,6 @@ class Failing:
         raise self.error
 
 
-@pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize(
     "error",
     [DataDirectoryError("var belongs to a running engine (process 7 on here)"), StorageFailed("the disk fails")],
@@ -173,7 +162,6 @@ def test_what_ends_it_is_said_in_one_sentence_with_exit_1(
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_a_defect_is_logged_with_its_place_and_without_people(
     run: Run, fake_module: Callable[..., None], config_file: Callable[..., Path]
 ) -> None:
@@ -198,7 +186,6 @@ class Reloading:
         return []
 
 
-@pytest.mark.usefixtures("logging_restored")
 def test_the_log_level_follows_only_what_the_service_took() -> None:
     service = Reloading()
     logging.getLogger().setLevel(logging.INFO)

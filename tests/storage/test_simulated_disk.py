@@ -177,6 +177,21 @@ def test_what_a_failed_sync_left_out_is_never_written_by_a_later_one() -> None:
     assert seen == {b"older", b"newer"}
 
 
+def test_a_failed_sync_is_told_to_everybody_who_has_the_file_open(
+    disk: SimulatedDisk, database: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """Otherwise a checkpoint's failed sync of the WAL could lose a commit that the writer's own sync calls durable."""
+    with closing(connect(disk)) as other:
+        note(database, "before")
+        other.execute("SELECT * FROM note").fetchall()
+        disk.fail_next("sync", name="-wal")
+        with pytest.raises(sqlite3.OperationalError):
+            note(database, "nobody knows")
+        with pytest.raises(sqlite3.OperationalError):
+            note(other, "nor this one")
+        note(other, "told once")
+
+
 def test_a_sync_may_take_its_time_without_holding_up_other_threads(
     disk: SimulatedDisk, database: sqlite3.Connection
 ) -> None:
