@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import SANDBOX_SECRET, AccountConfig, Config, Table, locate
-from engine.config_problems import default_of, keys_of, line_numbers, masked, table_in
+from engine.config.problems import default_of, keys_of, line_numbers, masked, table_in
 from engine.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from aiohttp import ClientRequest, ClientResponse, ClientSession, ClientTimeout,
 from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, USER_AGENT
 from yarl import URL
 
-from engine.config_problems import is_loopback
+from engine.config import is_loopback
 
 REPLY_BYTES = 1 << 20
 """What is read of one reply at most; an envelope has some hundred bytes."""

@@ -102,7 +102,7 @@ def _destination(config: Config, name: str) -> dict[str, Any]:
 
 def warnings_of(config: Config) -> list[str]:
     """What is allowed, and worth a second look."""
-    from engine.config_problems import is_loopback
+    from engine.config import is_loopback
 
     found = []
     listeners = {"ingress": (config.ingress.host, bool(config.ingress.tls_cert))}

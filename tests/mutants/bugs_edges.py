@@ -11,7 +11,7 @@ from engine.adapters import inflate
 from engine.adapters.http_ingress import ingress
 from engine.adapters.http_ingress.problems import Problem
 from engine.cli import logs
-from engine.config_problems import Reader
+from engine.config.problems import Reader
 from engine.dispatcher import attempts
 from engine.dispatcher.books import Books
 

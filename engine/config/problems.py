@@ -1,4 +1,4 @@
-"""From raw tables to structs, with everything that is wrong found at once and named. Private to `engine.config`."""
+"""From raw tables to structs, with everything that is wrong found at once and named. Private to this room."""
 
 from __future__ import annotations
 
