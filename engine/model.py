@@ -50,6 +50,7 @@ class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     realized: bool
     qualified_at: float
+    name: str = ""  # the audience's, where the producer gave it
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):

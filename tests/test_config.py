@@ -565,7 +565,7 @@ def test_whatever_it_is_given_it_answers_with_a_configuration_or_with_problems(t
         ({"ingress": {"keys": [{"sha256": "0" * 64, "secret_env": "X"}]}}, "ingress.keys[0].secret_env"),
         ({"ingress": {"keys": [{"sha256": "0" * 64, "name": it} for it in "ab"]}}, "ingress.keys[1]"),
         ({"journal": {"kind": "kafka"}}, "journal.kind"),
-        ({"source": [{"format": "aep"}]}, "source[0].format"),
+        ({"source": [{"format": "xdm"}]}, "source[0].format"),
         ({"journal": {"max_bytes": 1.5}}, "journal.max_bytes"),
         ({"buffer": {"max_profiles": True}}, "buffer.max_profiles"),
     ],

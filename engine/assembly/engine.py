@@ -67,7 +67,7 @@ class Engine:
         if unknown:
             raise ConfigError([f"destinations[{unknown[0]!r}]: no such destination in the configuration"])
         self.metrics = Metrics()
-        self.readers = readers_of(config)
+        self.readers = readers_of(config, self._clock.time)
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()

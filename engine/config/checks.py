@@ -23,9 +23,6 @@ def check(config: Tables, reader: Reader) -> None:
     _check_listeners(config, reader)
     if config.journal.kind == "kafka":
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
-    for index, source in enumerate(config.sources):
-        if source.format == "aep":
-            reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
     for index, key in enumerate(config.ingress.keys):
         _check_key(key, f"ingress.keys[{index}]", config, reader)
     _check_keys_differ(config.ingress.keys, reader)

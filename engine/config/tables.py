@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
 from msgspec import Meta, field
@@ -111,7 +111,7 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     format: Literal["auto", "profile", "aep"] = "auto"
     order: Literal["arrival", "timestamp"] = "arrival"
     lane: Literal["live", "backfill"] = "live"
-    mapping: dict[str, Text] = field(default_factory=dict)
+    mapping: dict[str, Any] = field(default_factory=dict)  # once loaded: target field -> path or MappingRule
 
 
 class RateConfig(Table, frozen=True, kw_only=True):

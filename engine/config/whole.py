@@ -15,8 +15,9 @@ import msgspec
 
 from engine.config.checks import CLIENT_ID, CLIENT_SECRET, KEY_SECRET, check
 from engine.config.kinds import Table
+from engine.config.mapping import read_mapping
 from engine.config.problems import Reader, keys_of, masked, parse
-from engine.config.tables import Tables
+from engine.config.tables import SourceConfig, Tables
 from engine.errors import ConfigError
 
 PATH_VARIABLE = "RAINFOCUS_ENGINE_CONFIG"
@@ -69,6 +70,8 @@ def _described(value: Any) -> Any:
     if isinstance(value, Table):
         fields = keys_of(type(value)).items()
         return {key: _described(masked(it.type, getattr(value, it.name))) for key, it in fields}
+    if isinstance(value, dict):
+        return {name: _described(it) for name, it in value.items()}
     return [_described(it) for it in value] if isinstance(value, tuple) else value
 
 
@@ -88,10 +91,21 @@ def _completed(config: Config, reader: Reader) -> Config:
     keys = [_one_place(it, f"ingress.keys[{i}]", KEY_SECRET, reader) for i, it in enumerate(config.ingress.keys)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_ID, reader) for i, it in enumerate(config.accounts)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
+    sources = [_with_rules(it, f"source[{i}].mapping", reader) for i, it in enumerate(config.sources)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
     ingress = msgspec.structs.replace(config.ingress, keys=tuple(keys))
-    return msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), destinations=tuple(destinations))
+    return msgspec.structs.replace(
+        config,
+        ingress=ingress,
+        sources=tuple(sources),
+        accounts=tuple(accounts),
+        destinations=tuple(destinations),
+    )
+
+
+def _with_rules(source: SourceConfig, key: str, reader: Reader) -> SourceConfig:
+    return msgspec.structs.replace(source, mapping=read_mapping(source.mapping, key, reader))
 
 
 def _one_place(table: T, key: str, places: tuple[str, ...], reader: Reader) -> T:

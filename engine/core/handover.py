@@ -21,6 +21,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What may leave for one destination. `exits`: "ignore", "store" or "flag:FIELD" (domain reference U-15)."""
 
     audiences: frozenset[str] | None = None  # None: every audience, and profiles without one
+    names: frozenset[str] = frozenset()  # audiences by their names, where producers give them, beside those by id
     exits: str = "ignore"
     refuse_synthetic: bool = True
 
@@ -57,7 +58,8 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
         return []
     if policy.audiences is None:
         return list(audiences.values())
-    return [membership for audience, membership in audiences.items() if audience in policy.audiences]
+    chosen, names = policy.audiences, policy.names
+    return [one for audience, one in audiences.items() if audience in chosen or (one.name and one.name in names)]
 
 
 def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from engine.config import MappingRule
+from engine.profiles.aep_audiences import CallAudience, audience_of
 from engine.profiles.csv_format import read_csv
-from engine.profiles.json_exact import RecordUnreadable, decode_exact
-from engine.profiles.json_format import json_records, ndjson_records
+from engine.profiles.json_exact import RecordUnreadable, decode_once
+from engine.profiles.json_format import Framed, json_records, ndjson_records
 from engine.profiles.parsed import BodyUnreadable as BodyUnreadable
 from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
@@ -26,13 +28,25 @@ MEDIA_TYPES = frozenset({JSON, CSV, *NDJSON})
 class Reader:
     """Reads the bodies of one source. Holds no state between them.
 
-    `mapping`: target field -> dotted path in the record, looked up before the plain name. `extra_fields`: names beside
-    the 12 that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body.
+    `mapping`: target field -> where its value is, looked up before the plain name. `extra_fields`: names beside the 12
+    that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body. `format`:
+    "auto" knows AEP's shapes when it sees them, "aep" takes every record for one, "profile" none. `now`: epoch
+    seconds, asked for memberships that AEP sends without a time.
     """
 
-    def __init__(self, *, mapping: dict[str, str], extra_fields: frozenset[str], order: str, max_events: int) -> None:
-        self._judge = RecordJudge(mapping, extra_fields, order)
-        self._typed = None if mapping else TypedPath(self._judge.extra, self._judge.by_time)
+    def __init__(
+        self,
+        *,
+        mapping: Mapping[str, str | MappingRule],
+        extra_fields: frozenset[str],
+        order: str,
+        max_events: int,
+        format: str = "auto",
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._judge = RecordJudge(mapping, extra_fields, order, format, now)
+        self._typed = None if mapping or format == "aep" else TypedPath(self._judge.extra, self._judge.by_time)
+        self._unfolds = format != "profile"
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:
@@ -46,7 +60,7 @@ class Reader:
         if media_type == JSON:
             return self._records(json_records(body))
         if media_type in NDJSON:
-            return self._records(ndjson_records(body))
+            return self._records(Framed(ndjson_records(body)))
         raise BodyUnreadable("the media type is not one of JSON, NDJSON and CSV")
 
     def read_mappings(self, items: Iterable[Mapping[str, Any] | msgspec.Struct]) -> Parsed:
@@ -58,29 +72,37 @@ class Reader:
             parsed.records += 1
         return parsed
 
-    def _records(self, raws: Iterator[bytes]) -> Parsed:
+    def _records(self, framed: Framed) -> Parsed:
         parsed = Parsed()
-        for raw in raws:
+        call = self._call(framed.beside, parsed)
+        typed = None if call else self._typed
+        for raw in framed.records:
             self._count(parsed)
-            event = self._typed.read(raw) if self._typed else None
+            event = typed.read(raw) if typed else None
             if event is None:
-                self._read_exactly(raw, parsed)
+                self._read_exactly(raw, parsed, call)
             else:
                 parsed.add(parsed.records, event)
             parsed.records += 1
         return parsed
 
+    def _call(self, beside: Mapping[str, object], parsed: Parsed) -> CallAudience | None:
+        """What an envelope says of all its profiles; what is wrong with it is listed under the first."""
+        if not beside or not self._unfolds:
+            return None
+        return audience_of(beside, lambda where, why: parsed.drop(0, where, why))
+
     def _count(self, parsed: Parsed) -> None:
         if parsed.records == self._max_events:
             raise TooManyEvents(self._max_events)
 
-    def _read_exactly(self, raw: bytes, parsed: Parsed) -> None:
+    def _read_exactly(self, raw: bytes, parsed: Parsed, call: CallAudience | None) -> None:
         try:
-            record = decode_exact(raw)
+            record = decode_once(raw)
         except RecordUnreadable as error:
             parsed.reject(parsed.records, "", error.reason)
         else:
-            self._judge.judge(record, parsed.records, parsed)
+            self._judge.judge(record, parsed.records, parsed, call)
 
 
 def _builtins(item: msgspec.Struct) -> object:

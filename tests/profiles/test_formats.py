@@ -328,7 +328,7 @@ def test_an_ambiguous_path_is_not_followed() -> None:
 def test_the_status_of_an_audience(status: str, realized: bool) -> None:
     entry = {"status": status, "lastQualificationTime": "2026-10-02T08:15:30Z", "name": "VIP"}
     audiences = read({"email": "lea@example.com", "audiences": {"3f0c": entry}}).events[0].audiences
-    assert audiences == {"ups/3f0c": Membership(realized, 1790928930.0)}
+    assert audiences == {"ups/3f0c": Membership(realized, 1790928930.0, "VIP")}
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ class Ingress:
             self._metrics.rejected(rejection.reason)
         for dropped in parsed.dropped:
             self._metrics.fields_dropped[dropped.reason] += 1
+        self._metrics.fields_dropped.update(parsed.unlisted)
 
     async def _report(
         self, parsed: Parsed, id: str | None, request: IngressRequest, caller: Caller, intake: Intake
