@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,18 +20,42 @@ Connect = Annotated[
 ]
 
 
-def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail = None, json: Json = False) -> None:
+Sample = Annotated[
+    Path | None,
+    typer.Option("--sample", metavar="FILE", help="Show what the records of this JSON, NDJSON or CSV file become."),
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="The [[source]] of the sample. Default: the first.")
+]
+
+
+def check(
+    config: ConfigPath = None,
+    connect: Connect = False,
+    store: StoreEmail = None,
+    sample: Sample = None,
+    source: SourceName = None,
+    json: Json = False,
+) -> None:
     """Name every problem of the configuration at once, and show where events would go.
 
     With --connect every destination is resolved, connected and asked for a token; nothing is written there. Only
     --store writes, and only the attendee that you name. Exit 78 for a wrong configuration, 1 for a failed connection.
 
-    Example:
+    With --sample nothing is sent at all: every record of the file is mapped and judged, and shown beside what would
+    leave for each destination. This prints the values of the file, e-mail addresses too, since it is your file and
+    your terminal. Exit 1 if a record is rejected.
+
+    Examples:
 
         rainfocus-engine check --connect
+
+        rainfocus-engine check --sample examples/aep_http_api.json --source aep
     """
     if store and not connect:
         raise typer.BadParameter("needs --connect", param_hint="--store")
+    if source and not sample:
+        raise typer.BadParameter("needs --sample", param_hint="--source")
     from engine.config import Config, locate
 
     path = locate(config)
@@ -40,6 +65,12 @@ def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail
         if json:
             output.print_json({"ok": False, "file": str(path), "problems": error.problems})
         raise
+    if sample:
+        from engine.cli.check_sample import check_sample
+
+        if not check_sample(loaded, sample, source, json):
+            raise typer.Exit(1)
+        return
     report = _report(loaded)
     if connect:
         report["connections"] = asyncio.run(connections(loaded, [it.name for it in loaded.destinations], store))

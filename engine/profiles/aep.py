@@ -10,7 +10,7 @@ Whatever is not used (other namespaces, other attributes, a second address) is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from engine.profiles.aep_audiences import AUDIENCE_KEYS, CallAudience, Memberships, audience_of
 from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES, DEFAULT_PATHS, EMAIL_PATHS, XDM_TREE
@@ -23,6 +23,7 @@ HASH = "email_lc_sha256"
 _NAMESPACES = {"email": "email", "emails": "email", HASH: HASH, "emails (sha256, lowercased)": HASH}
 _SECTIONS = ("attributes", "identityMap", "identities", "AdobeExperiencePlatformSegments", "segmentMembership")
 _TOPS = frozenset({*_SECTIONS, *AUDIENCE_KEYS})
+_ADDRESS_PATHS = [[(name, f"{address}.{step}") for step, name in ADDRESS_FIELDS] for address in ADDRESSES]
 _MARKS = frozenset({*_SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
 
 
@@ -92,7 +93,7 @@ class _Unfolding:
 
     def _put(self, name: str, value: object, path: str) -> None:
         """The first value that says something stays."""
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if _is_blank(value):
             return
         if name == "email" or name == HASH:
             claims = self.claims.emails if name == "email" else self.claims.hashes
@@ -136,7 +137,7 @@ class _Unfolding:
 
     def _attributes(self, attributes: Mapping[Any, object]) -> None:
         for key, value in attributes.items():
-            if isinstance(value, Mapping) and value.keys() <= {"value"}:  # free-form; {} is an absent one
+            if _is_object(value) and value.keys() <= {"value"}:  # free-form; {} is an absent one
                 value = value.get("value")
             path = f"attributes.{key}"
             if key in self.unfolder.fields:
@@ -151,7 +152,7 @@ class _Unfolding:
         elif isinstance(value, Ambiguous):
             if path not in self.unfolder.mapped:  # else the mapping says so
                 self._drop(path, "duplicate_key")
-        elif isinstance(value, Mapping):
+        elif _is_object(value):
             for key, inner in value.items():
                 if key in below:
                     self._walk(inner, below[key], f"{path}.{key}")
@@ -168,18 +169,18 @@ class _Unfolding:
             self._put("email", xdm.get(path), path)
         for name, paths in DEFAULT_PATHS.items():
             for path in paths:
-                if path in xdm and (value := _first(xdm[path])):
-                    self._put(name, value, path)
-                    break
+                if path in xdm:
+                    self._put(name, _first(xdm[path]), path)
         self._take_address()
 
     def _take_address(self) -> None:
         """One address as a whole: a street of here and a city of there would be nobody's."""
-        for address in ADDRESSES:
-            found = [(name, f"{address}.{step}") for step, name in ADDRESS_FIELDS if self.xdm.get(f"{address}.{step}")]
+        xdm = self.xdm
+        for paths in _ADDRESS_PATHS:
+            found = [(name, path) for name, path in paths if path in xdm and not _is_blank(xdm[path])]
             if found:
                 for name, path in found:
-                    self._put(name, _subdivision(self.xdm[path]) if name == "state" else self.xdm[path], path)
+                    self._put(name, _subdivision(xdm[path]) if name == "state" else xdm[path], path)
                 return
 
     # -- identity -----------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ class _Unfolding:
 
     def _identity(self, kind: str, entry: object, path: str) -> None:
         id = entry.get("id") if isinstance(entry, Mapping) else entry
-        if id is None or id == "":
+        if _is_blank(id):
             return
         hashed = kind == HASH or _key(id) is not None  # some templates hash what they still call an e-mail
         (self.identities.hashes if hashed else self.identities.emails).append((path, id))
@@ -252,6 +253,15 @@ class _Unfolding:
         if standing and (given is None or isinstance(given, Mapping)):
             self.plain["audiences"] = {**standing, **(given or {})}
             self.origins.setdefault("audiences", "segmentMembership")
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[Any, object]]:
+    """`type` is asked first: an instance check against an abstract class takes longer than all the rest."""
+    return type(value) is dict or (type(value) is not str and isinstance(value, Mapping))
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (type(value) is str and (not value or value.isspace()))
 
 
 def _first(value: object) -> object:

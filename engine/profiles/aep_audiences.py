@@ -13,6 +13,8 @@ from engine.profiles.json_exact import Ambiguous
 AUDIENCE_KEYS = ("aggregationKey", "audienceId", "audienceNamespace", "audienceName", "audienceStatus")
 """What names one audience for a whole call, beside ``profiles`` or in a profile that is sent alone."""
 
+_KEYS = frozenset(AUDIENCE_KEYS)
+
 Drop = Callable[[str, str], None]
 """(where, why)"""
 
@@ -27,6 +29,8 @@ class CallAudience(msgspec.Struct, frozen=True):
 
 def audience_of(call: Mapping[str, Any], drop: Drop) -> CallAudience | None:
     """The audience that this envelope or profile names at its top, if any."""
+    if _KEYS.isdisjoint(call):
+        return None
     key = call.get("aggregationKey")
     if key is not None and not isinstance(key, Mapping):
         drop("aggregationKey", "not_an_object")

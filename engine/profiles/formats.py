@@ -44,8 +44,8 @@ class Reader:
         format: str = "auto",
         now: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._judge = RecordJudge(mapping, extra_fields, order, format, now)
-        self._typed = None if mapping or format == "aep" else TypedPath(self._judge.extra, self._judge.by_time)
+        self.judge = RecordJudge(mapping, extra_fields, order, format, now)
+        self._typed = None if mapping or format == "aep" else TypedPath(self.judge.extra, self.judge.by_time)
         self._unfolds = format != "profile"
         self._max_events = max_events
 
@@ -56,7 +56,7 @@ class Reader:
         broken; a broken line of NDJSON is one rejected record.
         """
         if media_type == CSV:
-            return read_csv(body, self._judge, self._max_events)
+            return read_csv(body, self.judge, self._max_events)
         if media_type == JSON:
             return self._records(json_records(body))
         if media_type in NDJSON:
@@ -68,7 +68,7 @@ class Reader:
         parsed = Parsed()
         for item in items:
             self._count(parsed)
-            self._judge.judge(_builtins(item) if isinstance(item, msgspec.Struct) else item, parsed.records, parsed)
+            self.judge.judge(_builtins(item) if isinstance(item, msgspec.Struct) else item, parsed.records, parsed)
             parsed.records += 1
         return parsed
 
@@ -102,7 +102,7 @@ class Reader:
         except RecordUnreadable as error:
             parsed.reject(parsed.records, "", error.reason)
         else:
-            self._judge.judge(record, parsed.records, parsed, call)
+            self.judge.judge(record, parsed.records, parsed, call)
 
 
 def _builtins(item: msgspec.Struct) -> object:
