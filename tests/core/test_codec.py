@@ -157,3 +157,10 @@ def test_the_later_verdict_replaces_the_earlier_one_and_offsets_only_grow(known:
     assert merged.confirmed_through == max(known.confirmed_through, new.confirmed_through)
     assert merged.attendee_id == (new.attendee_id or known.attendee_id)
     assert newer_entry(None, new) is new
+
+
+def test_a_standing_from_before_audiences_had_names_is_read() -> None:
+    events = [Event(KEY, b'{"a":1}', Trait.EMAIL, {"x": Membership(True, 1.0)})]
+    row = msgspec.msgpack.decode(pack_events(events))
+    row[0][3]["x"] = row[0][3]["x"][:2]
+    assert unpack_events(msgspec.msgpack.encode(row)) == events

@@ -392,6 +392,14 @@ def test_one_audience_under_two_names_keeps_the_newer_qualification() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["UPS/A", "ups/A", "Ups/A", "A"])
+def test_the_case_of_a_namespace_means_nothing_and_that_of_an_id_does(name: str) -> None:
+    entry = {"status": "realized", "lastQualificationTime": "2026-10-02T00:00:00Z"}
+    parsed = read({"email": "lea@example.com", "audiences": {name: entry}})
+    assert parsed.events[0].audiences == {"ups/A": Membership(True, 1790899200.0)}
+    assert parsed.dropped == []
+
+
 def test_the_time_of_an_event_is_kept_only_where_it_decides() -> None:
     record = {"email": "lea@example.com", "timestamp": "2026-10-02T08:15:30Z"}
     assert read(record).events[0].timestamp is None
