@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from engine.config import Config
 
 LONGEST = 60
-MEDIA_TYPES = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
+NDJSON = "application/x-ndjson"
+MEDIA_TYPES = {".json": "application/json", ".ndjson": NDJSON, ".jsonl": NDJSON, ".csv": "text/csv"}
 
 
 def check_sample(config: Config, sample: Path, source: str | None, json: bool) -> bool:
@@ -35,13 +36,15 @@ def check_sample(config: Config, sample: Path, source: str | None, json: bool) -
 
 def _tried(config: Config, sample: Path, source: str) -> list[Tried]:
     from engine.assembly.sample import try_sample
-    from engine.cli.send_read import format_of
     from engine.profiles.formats import BodyUnreadable, TooManyEvents
 
     if source not in (names := [it.name for it in config.sources]):
         raise typer.BadParameter(f"there is no [[source]] named {source!r}; there are {', '.join(names)}")
+    media_type = MEDIA_TYPES.get(sample.suffix.lower())
+    if media_type is None:
+        raise EngineError(f"{sample}: its name has to end in {', '.join(MEDIA_TYPES)}")
     try:
-        return try_sample(config, source, sample.read_bytes(), MEDIA_TYPES[format_of(sample.name, None)], time.time())
+        return try_sample(config, source, sample.read_bytes(), media_type, time.time())
     except OSError as error:
         raise EngineError(f"{sample}: cannot be read ({error.strerror})") from None
     except (BodyUnreadable, TooManyEvents) as error:
