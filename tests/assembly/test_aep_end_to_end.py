@@ -45,9 +45,8 @@ async def sent(
 
 
 def stored(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
-    return {
-        one.email: {key: it for key, it in one.fields.items() if key not in ("email", "event")} for one in sandbox.store
-    }
+    """address -> everything else that arrived, known to RainFocus or not."""
+    return {one.email: {k: it for k, it in (one.fields | one.extra).items() if k != "email"} for one in sandbox.store}
 
 
 async def test_the_http_api_destination_arrives(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -159,6 +158,39 @@ async def test_a_hash_alone_reaches_nobody_and_meets_its_address(sandbox: Sandbo
     }
     _, answer = await sent(sandbox, tmp_path, json.dumps(hashed | {"attributes": {"city": "Lille"}}).encode())
     assert (stored(sandbox), answer["destinations"]["demo"]["excluded"]) == ({}, 1)
+
+
+async def test_the_largest_call_that_aep_makes_is_taken_with_the_limits_as_they_are(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """U-17: 10,000 profiles with every attribute, the most that configurable aggregation gathers."""
+    fields = ("firstname", "lastname", "companyname", "jobtitle", "phone", "address1", "address2", "city", "zip")
+    attributes = {name: {"value": "x" * 18} for name in fields}
+    standing = {"ups": {SEGMENT: {"lastQualificationTime": "2026-10-02T08:15:30Z", "status": "realized"}}}
+    profiles = [
+        {
+            "identityMap": {"Email": [{"id": f"attendee.{n}@example.com"}]},
+            "segmentMembership": standing,
+            "attributes": attributes,
+        }
+        for n in range(10_000)
+    ]
+    body = json.dumps({"audienceId": SEGMENT, "profiles": profiles}).encode()
+    config = {"ingress": {"port": 0}, "account": [{"base_url": sandbox.url}], "destination": [{"dry_run": True}]}
+    async with Service(Config.from_dict(config, base=tmp_path)) as service, httpx.AsyncClient(timeout=30) as client:
+        headers = {"Content-Type": "application/json"}
+        answer = await client.post(f"{service.urls['ingress']}/v1/profiles", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 10_000)
+    assert len(body) > 6_000_000
+
+
+async def test_no_name_leaves_that_nobody_asked_for_and_each_under_the_name_it_was_given(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """U-12: the names at RainFocus are a tenant's own."""
+    body = (EXAMPLES / "aep_destination_sdk.json").read_bytes()
+    await sent(sandbox, tmp_path, body, name="demo", rename={"firstname": "first"}, fields=["firstname", "city"])
+    assert stored(sandbox)["lea.martin@example.com"] == {"first": "Léa", "city": "Lille"}
 
 
 async def test_the_metric_counts_what_the_answer_does_not_list(sandbox: Sandbox, tmp_path: Path) -> None:

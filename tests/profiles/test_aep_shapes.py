@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from engine.model import Event, Membership, Trait
+from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES, DEFAULT_PATHS, EMAIL_PATHS
+from engine.profiles.fields import TARGET_FIELDS
 from engine.profiles.formats import Parsed, Reader
 from engine.profiles.identity import key_of
 
@@ -149,6 +153,32 @@ def test_a_mapping_wins_over_the_standard_paths_and_these_over_nothing() -> None
     assert content(profile | {"_acme": {"nick": "Lé"}}, mapping=mapping)["firstname"] == "Lé"
     mapped = content(profile, mapping=mapping)
     assert (mapped["firstname"], mapped["city"]) == ("Léa", "Austin")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("Le\u0301a", "Léa"), ("  L\x00éa\n", "Léa"), ("é" * 255, "é" * 255), ("x" * 256, None)]
+)
+@pytest.mark.parametrize("shape", ["xdm", "attributes"])
+def test_values_are_cleaned_like_those_of_flat_records(shape: str, given: str, kept: str | None) -> None:
+    """U-19: NFC, no control characters, at most 255; U-14: a bad field costs the field."""
+    part = (
+        {"person": {"name": {"firstName": given}}}
+        if shape == "xdm"
+        else {"attributes": {"firstname": {"value": given}}}
+    )
+    assert content(identified(**part)).get("firstname") == kept
+    assert dropped(identified(**part)) == ([] if kept else [("firstname", "too_long")])
+
+
+@pytest.mark.parametrize(
+    ("country", "state", "kept", "foreign"), [("US", "TX", "TX", 0), ("FR", "Nord", "Nord", 2), ("US", "Nord", None, 0)]
+)
+def test_a_state_is_judged_by_the_country_of_its_address(
+    country: str, state: str, kept: str | None, foreign: int
+) -> None:
+    """U-13."""
+    one = event(identified(homeAddress={"countryCode": country, "stateProvince": state}))
+    assert (json.loads(one.content).get("state"), one.traits & Trait.FOREIGN_STATE) == (kept, foreign)
 
 
 # -- shape B: Destination SDK ------------------------------------------------------------------------------------------
@@ -419,3 +449,15 @@ def test_one_profile_without_an_identity_fails_alone_and_by_its_number() -> None
         (2, "email", "not_an_email"),
         (3, "", "not_an_object"),
     ]
+
+
+def test_the_table_of_the_documentation_is_the_one_in_use() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "aep.md").read_text("utf-8")
+    table = dict(re.findall(r"^\| `([a-z0-9]+)` \| (.*) \|$", page, re.MULTILINE))
+    assert set(table) == set(TARGET_FIELDS)
+    for name, paths in DEFAULT_PATHS.items():
+        assert re.findall(r"`([\w.]+)`", table[name]) == list(paths)
+    assert re.findall(r"`([\w.]+)`", table["email"]) == [*EMAIL_PATHS, "identityMap"]
+    for step, name in ADDRESS_FIELDS:
+        assert f"`{step}`" in table[name]
+    assert ", ".join(f"`{address}`" for address in ADDRESSES) in page
