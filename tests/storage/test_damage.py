@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -25,6 +25,7 @@ from engine.testing.contracts.state_data import consumer_state
 from tests.storage.losses import journal_on, opened
 
 FILES = ("journal.db", "journal.db-wal")
+Say = Callable[[object], None]
 FAST = 211
 """Every so many bytes are turned where all of them would take too long."""
 
@@ -164,15 +165,17 @@ async def test_a_turned_bit_in_a_larger_journal_costs_no_more(larger: Original, 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_turned_bit_in_any_byte_is_noticed(original: Original, tmp_path: Path) -> None:
+async def test_a_turned_bit_in_any_byte_is_noticed(original: Original, tmp_path: Path, say: Say) -> None:
     said = await turn_bits(original, tmp_path, every_place(original, 1))
     assert len(said) == sum(map(len, original.files.values()))
+    say(f"{len(said)} bytes with a turned bit")
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_turned_bits_in_a_larger_journal_are_noticed(larger: Original, tmp_path: Path) -> None:
-    await turn_bits(larger, tmp_path, some_places(larger, 5_000))
+async def test_turned_bits_in_a_larger_journal_are_noticed(larger: Original, tmp_path: Path, say: Say) -> None:
+    said = await turn_bits(larger, tmp_path, some_places(larger, 5_000))
+    say(f"{len(said)} turned bits in a larger journal")
 
 
 async def test_without_a_look_at_the_wal_a_turned_bit_would_hide_commits(
@@ -218,9 +221,10 @@ async def test_a_wal_that_is_cut_off_opens_without_the_end_and_says_so(larger: O
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_wal_that_is_cut_off_anywhere_opens_and_says_so(larger: Original, tmp_path: Path) -> None:
+async def test_a_wal_that_is_cut_off_anywhere_opens_and_says_so(larger: Original, tmp_path: Path, say: Say) -> None:
     seen = await cut(larger, tmp_path, "journal.db-wal", tail_of(larger.files["journal.db-wal"], 1))
     assert seen["opened"] == seen["lost"] == TAIL_BYTES
+    say(f"a WAL cut off at {seen['opened']} places")
 
 
 async def test_a_file_that_is_cut_off_is_refused(larger: Original, tmp_path: Path) -> None:
@@ -231,9 +235,10 @@ async def test_a_file_that_is_cut_off_is_refused(larger: Original, tmp_path: Pat
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_file_that_is_cut_off_anywhere_is_refused(larger: Original, tmp_path: Path) -> None:
+async def test_a_file_that_is_cut_off_anywhere_is_refused(larger: Original, tmp_path: Path, say: Say) -> None:
     seen = await cut(without_wal(larger), tmp_path, "journal.db", tail_of(larger.files["journal.db"], 1))
     assert seen["lost"] == 0
+    say(f"a journal cut off at {seen.total()} places")
 
 
 def without_wal(original: Original) -> Original:
