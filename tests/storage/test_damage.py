@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -185,6 +187,35 @@ async def test_without_a_look_at_the_wal_a_turned_bit_would_hide_commits(
     monkeypatch.setattr(files, "examine", lambda path: WalTail())
     with pytest.raises(AssertionError, match="a loss that nobody was told of"):
         await turn_bits(original, tmp_path, every_place(original, FAST))
+
+
+HEADER_BYTES = 32
+
+
+async def test_a_header_that_was_being_written_when_the_power_went_is_no_damage(
+    original: Original, tmp_path: Path
+) -> None:
+    """SQLite begins a log anew when all of it is in the file: there is nothing behind that header to be lost."""
+    for length in range(1, HEADER_BYTES):
+        torn = bytes(length) + original.files["journal.db-wal"][length:]
+        refused = Trial(original, tmp_path / f"refused {length}", {"journal.db-wal": torn})
+        await refused.start()
+        assert refused.is_refused, "what is behind it is nowhere else"
+        in_the_file = {"journal.db": checkpointed(original, tmp_path), "journal.db-wal": torn}
+        copied = Trial(original, tmp_path / f"copied {length}", in_the_file)
+        await copied.start()
+        assert (copied.is_refused, copied.lost) == (False, 0)
+
+
+def checkpointed(original: Original, directory: Path) -> bytes:
+    """journal.db once all of the WAL was copied into it."""
+    copy = directory / "checkpointed"
+    copy.mkdir(exist_ok=True)
+    for name, content in original.files.items():
+        (copy / name).write_bytes(content)
+    with closing(sqlite3.connect(copy / "journal.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return (copy / "journal.db").read_bytes()
 
 
 # -- cut off --------------------------------------------------------------------------------------------------------
