@@ -79,10 +79,10 @@ class Reader:
         for raw in framed.records:
             self._count(parsed)
             event = typed.read(raw) if typed else None
-            if event is None:
-                self._read_exactly(raw, parsed, call)
-            else:
+            if event is not None:
                 parsed.add(parsed.records, event)
+            elif self._read_exactly(raw, parsed, call):
+                typed = None  # where one record is AEP's the rest of the body will be
             parsed.records += 1
         return parsed
 
@@ -96,13 +96,15 @@ class Reader:
         if parsed.records == self._max_events:
             raise TooManyEvents(self._max_events)
 
-    def _read_exactly(self, raw: bytes, parsed: Parsed, call: CallAudience | None) -> None:
+    def _read_exactly(self, raw: bytes, parsed: Parsed, call: CallAudience | None) -> bool:
+        """Whether the record is in one of AEP's shapes."""
         try:
             record = decode_once(raw)
         except RecordUnreadable as error:
             parsed.reject(parsed.records, "", error.reason)
-        else:
-            self.judge.judge(record, parsed.records, parsed, call)
+            return False
+        self.judge.judge(record, parsed.records, parsed, call)
+        return isinstance(record, dict) and self.judge.unfolds(record, call)
 
 
 def _builtins(item: msgspec.Struct) -> object:

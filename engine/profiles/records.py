@@ -59,7 +59,7 @@ class RecordJudge:
         self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
         paths = [path for rule in self.rules.values() for path in rule.paths]
-        fields = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra})
+        fields = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra})  # a new record key is unfolded as it stands
         self._known = fields.union(*((path, path.partition(".")[0]) for path in paths))
         self._order = (*TARGET_FIELDS, *self.extra)
         self._format, self._unfolder = format, Unfolder(fields, paths, now)
@@ -88,7 +88,7 @@ class RecordJudge:
                 parsed.reject(index, refused.field, refused.reason)
             else:
                 parsed.add(index, self._event(plain, key, email, index, parsed))
-                if not self._unfolds(record, call):
+                if not self.unfolds(record, call):
                     self._note_unknown(record, index, parsed)
 
     def plain(
@@ -97,11 +97,12 @@ class RecordJudge:
         """(the record by plain names, unfolded and mapped; name -> where its value stood, if not under that name).
         Raises Refused."""
         plain, origins = record, dict[str, str]()
-        if self._unfolds(record, call):
+        if self.unfolds(record, call):
             plain, origins = self._unfolder.unfold(record, call, index, parsed)
         return self._mapped(record, plain, origins, index, parsed) if self.rules else (plain, origins)
 
-    def _unfolds(self, record: Mapping[str, object], call: CallAudience | None) -> bool:
+    def unfolds(self, record: Mapping[str, object], call: CallAudience | None) -> bool:
+        """Whether this record is taken for one of AEP's shapes."""
         return self._format == "aep" or (self._format == "auto" and (call is not None or is_aep(record)))
 
     def _note_unknown(self, record: Mapping[str, object], index: int, parsed: Parsed) -> None:
@@ -147,7 +148,7 @@ class RecordJudge:
         country: str | None = ""
         for name in (*_SIMPLE, *self.extra):
             try:
-                values[name] = check_field(name, record.get(name))
+                values[name] = "" if (value := record.get(name)) is None else check_field(name, value)
             except FieldRefused as refused:
                 parsed.drop(index, name, refused.reason)
                 country = None if name == "countryid" else country

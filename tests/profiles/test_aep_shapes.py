@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.core.fold import fold_audiences
 from engine.model import Event, Membership, Trait
 from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES, DEFAULT_PATHS, EMAIL_PATHS
 from engine.profiles.fields import TARGET_FIELDS
@@ -239,6 +240,14 @@ def test_a_hash_that_adobe_made_before_trimming_is_not_held_against_the_address(
     assert (one.key, json.loads(one.content)["email"]) == (key_of(LEA), LEA)
 
 
+def test_a_hash_of_somebody_else_in_the_identity_map_costs_no_attendee_with_an_address() -> None:
+    """A stitched profile has several people's hashes; the plain address is who is meant."""
+    identities = {"Email": [{"id": LEA}], "Email_LC_SHA256": [{"id": "ab" * 32}]}
+    assert event({"identityMap": identities}).key == key_of(LEA)
+    assert dropped({"identityMap": identities}) == []
+    assert read({"attributes": {"email": LEA, "email_lc_sha256": "ab" * 32}}).rejected[0].reason == "identity_mismatch"
+
+
 def test_the_attribute_is_the_address_before_the_identity_map() -> None:
     identities = {"Email": [{"id": "other@example.com"}, {"id": LEA.upper()}]}
     profile = {"attributes": {"email": {"value": LEA}}, "identityMap": identities}
@@ -395,6 +404,20 @@ def test_audiences_added_and_removed_count_from_the_moment_they_came() -> None:
 def test_a_time_of_its_own_wins_over_the_moment_of_arrival() -> None:
     profile = SDK | {"AdobeExperiencePlatformSegments": {"remove": [SEGMENT]}}
     assert event(profile).audiences == {f"ups/{SEGMENT}": Membership(True, QUALIFIED_AT)}
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["as they were made", "overtaken"])
+def test_calls_that_overtake_each_other_end_in_the_newest_standing(order: int) -> None:
+    """U-18: nothing promises the order of AEP's calls."""
+    entered = {"ups": {SEGMENT: QUALIFIED}}
+    left = {"ups": {SEGMENT: {"lastQualificationTime": "2026-10-02T08:15:31.000+0000", "status": "exited"}}}
+    first, then = [event(identified(segmentMembership=it)).audiences for it in (entered, left)][::order]
+    assert fold_audiences(first, then) == {f"ups/{SEGMENT}": Membership(False, QUALIFIED_AT + 1)}
+
+
+def test_flat_records_behind_an_aep_one_mean_what_they_mean_alone() -> None:
+    flat = {"email": "b@b.example", "firstname": "Bo"}
+    assert read([XDM, flat, flat]).events[1:] == read([flat, flat]).events
 
 
 # -- which shape it is -------------------------------------------------------------------------------------------------
