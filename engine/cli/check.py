@@ -54,6 +54,8 @@ def check(
     """
     if store and not connect:
         raise typer.BadParameter("needs --connect", param_hint="--store")
+    if sample and connect:
+        raise typer.BadParameter("sends nothing; leave out --connect", param_hint="--sample")
     if source and not sample:
         raise typer.BadParameter("needs --sample", param_hint="--source")
     from engine.config import Config, locate

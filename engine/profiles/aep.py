@@ -32,6 +32,15 @@ def is_aep(record: Mapping[str, object]) -> bool:
     return not _MARKS.isdisjoint(record)
 
 
+def in_identity_map(origin: str) -> bool:
+    """Whether a value came from the identities that AEP keeps of a profile, and not from an attribute of its own."""
+    return origin.startswith(("identityMap.", "identities."))
+
+
+def is_address(value: object) -> bool:
+    return _address(value) is not None
+
+
 class Unfolder:
     """`fields`: every name that a record may have. `paths`: what a source's mapping looks at; that is not unknown.
     `now`: the time of a membership that was sent without one."""
@@ -223,7 +232,7 @@ class _Unfolding:
         email = self._choose(self.claims.emails + self.identities.emails, _address)
         if email is not None:
             self.origins["email"], self.plain["email"] = email
-        if email is None or _address(email[1]) is None:
+        if email is None or not is_address(email[1]):
             hashes = hashes + self.identities.hashes
         if (hashed := self._choose(hashes, _key)) is not None:
             self.origins[HASH], self.plain[HASH] = hashed

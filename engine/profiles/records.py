@@ -15,7 +15,7 @@ import msgspec
 from engine.config import MappingRule
 from engine.model import Event, Membership
 from engine.profiles.aep import HASH as HASH
-from engine.profiles.aep import Unfolder, is_aep
+from engine.profiles.aep import Unfolder, in_identity_map, is_address, is_aep
 from engine.profiles.aep_audiences import CallAudience
 from engine.profiles.audiences import parse_audiences, parse_time
 from engine.profiles.fields import TARGET_FIELDS, FieldRefused, check_field, check_state, traits_of
@@ -129,6 +129,8 @@ class RecordJudge:
                 value, plain[name] = None, None
             if value is not None and value != "":
                 plain[name], origins[name] = value, rule.origin
+        if "email" in self.rules and in_identity_map(origins.get(HASH, "")) and is_address(plain.get("email")):
+            del plain[HASH]  # as where AEP's own path gave the address
         return plain, origins
 
     def _event(self, record: Mapping[str, object], key: bytes, email: str, index: int, parsed: Parsed) -> Event:

@@ -127,6 +127,7 @@ def test_a_sample_without_a_fault_ends_well(run: Run, sample: Callable[..., Path
         (["--sample", "sample.txt"], 1, "has to end in .json"),
         (["--sample", "sample.json", "--source", "nobody"], 2, "there are crm, aep"),
         (["--source", "aep"], 2, "needs --sample"),
+        (["--sample", "sample.json", "--connect"], 2, "sends nothing"),
     ],
 )
 def test_a_sample_that_cannot_be_tried_says_why(

@@ -248,6 +248,12 @@ def test_a_hash_of_somebody_else_in_the_identity_map_costs_no_attendee_with_an_a
     assert read({"attributes": {"email": LEA, "email_lc_sha256": "ab" * 32}}).rejected[0].reason == "identity_mismatch"
 
 
+@pytest.mark.parametrize(("mail", "key"), [(LEA, key_of(LEA)), ("nobody", bytes.fromhex("ab" * 32))])
+def test_so_it_is_with_an_address_that_a_mapping_found(mail: str, key: bytes) -> None:
+    profile = {"_acme": {"mail": mail}, "identityMap": {"Email_LC_SHA256": [{"id": "ab" * 32}]}}
+    assert event(profile, mapping={"email": "_acme.mail"}).key == key
+
+
 def test_the_attribute_is_the_address_before_the_identity_map() -> None:
     identities = {"Email": [{"id": "other@example.com"}, {"id": LEA.upper()}]}
     profile = {"attributes": {"email": {"value": LEA}}, "identityMap": identities}
