@@ -10,7 +10,7 @@ Whatever is not used (other namespaces, other attributes, a second address) is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from engine.profiles.aep_audiences import AUDIENCE_KEYS, CallAudience, Memberships, audience_of
 from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES, DEFAULT_PATHS, EMAIL_PATHS, XDM_TREE
@@ -20,10 +20,14 @@ from engine.profiles.json_exact import Ambiguous
 from engine.profiles.parsed import Parsed
 
 HASH = "email_lc_sha256"
+_Claims = dict[str, list[tuple[str, object]]]
+"""Who a profile may be: "email" or `HASH` -> (where it stands, what)."""
+
 _NAMESPACES = {"email": "email", "emails": "email", HASH: HASH, "emails (sha256, lowercased)": HASH}
 _SECTIONS = ("attributes", "identityMap", "identities", "AdobeExperiencePlatformSegments", "segmentMembership")
 _TOPS = frozenset({*_SECTIONS, *AUDIENCE_KEYS})
 _ADDRESS_PATHS = [[(name, f"{address}.{step}") for step, name in ADDRESS_FIELDS] for address in ADDRESSES]
+_FREE_FORM = {"value"}  # of an attribute; one that is absent is {}
 _MARKS = frozenset({*_SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
 
 
@@ -62,13 +66,6 @@ def _starts(path: str) -> list[str]:
     return [".".join(steps[:count]) for count in range(1, len(steps) + 1)]
 
 
-class _Claims(NamedTuple):
-    """Who the profile may be: (where it stands, what)."""
-
-    emails: list[tuple[str, object]]
-    hashes: list[tuple[str, object]]
-
-
 class _Unfolding:
     """One profile on its way."""
 
@@ -79,8 +76,8 @@ class _Unfolding:
         self.plain: dict[str, object] = {}
         self.origins: dict[str, str] = {}
         self.xdm: dict[str, object] = {}
-        self.claims = _Claims([], [])
-        self.identities = _Claims([], [])
+        self.claims: _Claims = {"email": [], HASH: []}
+        self.identities: _Claims = {"email": [], HASH: []}
         self.memberships = Memberships(unfolder.now, self._drop)
 
     def run(self, record: Mapping[str, object], call: CallAudience | None) -> tuple[dict[str, object], dict[str, str]]:
@@ -102,11 +99,10 @@ class _Unfolding:
 
     def _put(self, name: str, value: object, path: str) -> None:
         """The first value that says something stays."""
-        if _is_blank(value):
+        if value is None or (type(value) is str and (not value or value.isspace())):
             return
-        if name == "email" or name == HASH:
-            claims = self.claims.emails if name == "email" else self.claims.hashes
-            claims += [(path, it) for it in (value if isinstance(value, list) else [value])]
+        if name in self.claims:
+            self.claims[name] += [(path, it) for it in (value if isinstance(value, list) else [value])]
         elif name not in self.plain:
             self.plain[name] = value
             self.origins[name] = path
@@ -145,14 +141,14 @@ class _Unfolding:
     # -- attributes and XDM -------------------------------------------------------------------------------------------
 
     def _attributes(self, attributes: Mapping[Any, object]) -> None:
+        fields, put = self.unfolder.fields, self._put
         for key, value in attributes.items():
-            if _is_object(value) and value.keys() <= {"value"}:  # free-form; {} is an absent one
+            if type(value) is not str and _is_object(value) and value.keys() <= _FREE_FORM:
                 value = value.get("value")
-            path = f"attributes.{key}"
-            if key in self.unfolder.fields:
-                self._put(key, value, path)
+            if key in fields:
+                put(key, value, f"attributes.{key}")
             else:
-                self._other(key, path, value)
+                self._other(key, f"attributes.{key}", value)
 
     def _walk(self, value: object, below: Any, path: str) -> None:
         """Collect what stands at the paths of the tree; the rest of this part of the profile is unknown."""
@@ -222,18 +218,19 @@ class _Unfolding:
         id = entry.get("id") if isinstance(entry, Mapping) else entry
         if _is_blank(id):
             return
-        hashed = kind == HASH or _key(id) is not None  # some templates hash what they still call an e-mail
-        (self.identities.hashes if hashed else self.identities.emails).append((path, id))
+        if kind == "email" and _key(id) is not None:
+            kind = HASH  # some templates hash what they still call an e-mail
+        self.identities[kind].append((path, id))
 
     def _take_identity(self) -> None:
         """One address, else one hash. With an address the hashes of an identity map are not needed: the key is made of
         the address, and AEP may have hashed it before it was trimmed."""
-        hashes = self.claims.hashes
-        email = self._choose(self.claims.emails + self.identities.emails, _address)
+        hashes = self.claims[HASH]
+        email = self._choose(self.claims["email"] + self.identities["email"], _address)
         if email is not None:
             self.origins["email"], self.plain["email"] = email
         if email is None or not is_address(email[1]):
-            hashes = hashes + self.identities.hashes
+            hashes = hashes + self.identities[HASH]
         if (hashed := self._choose(hashes, _key)) is not None:
             self.origins[HASH], self.plain[HASH] = hashed
 
