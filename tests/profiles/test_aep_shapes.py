@@ -376,6 +376,14 @@ def test_the_audience_of_a_call_counts_for_every_profile_that_does_not_tell_its_
     assert told.audiences == {f"ups/{SEGMENT}": Membership(True, QUALIFIED_AT)}
 
 
+@pytest.mark.parametrize("key", [b'"audienceId"', b'"audience\\u0049d"'])
+def test_a_value_that_json_cannot_hold_does_not_cost_the_call_its_audience(key: bytes) -> None:
+    reader = Reader(mapping={}, extra_fields=frozenset(), order="arrival", max_events=10, now=lambda: NOW)
+    body = b'{"profiles":[{"email":"a@b.example","city":NaN},{"email":"c@d.example"}],%s:"7"}' % key
+    parsed = reader.read(body, "application/json")
+    assert [it.audiences for it in parsed.events] == [{"ups/7": Membership(True, NOW)}] * 2
+
+
 def test_a_profile_that_is_sent_alone_names_its_audience_at_its_top() -> None:
     assert event({"audienceId": "7", "audienceNamespace": "AAM", "attributes": {"email": LEA}}).audiences == {
         "aam/7": Membership(True, NOW)
