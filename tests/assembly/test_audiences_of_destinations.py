@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from engine import Config, Engine
 from engine.assembly.outward import policy_of
 from engine.config import DestinationConfig
 from engine.core.handover import exclusion
@@ -41,3 +42,16 @@ def test_an_audience_is_chosen_by_id_or_name(chosen: str, id: str, name: str) ->
 )
 def test_another_audience_is_not(chosen: str, id: str, name: str) -> None:
     assert not goes(chosen, id, name)
+
+
+def test_a_membership_without_a_time_gets_the_engine_s() -> None:
+    class Standing:
+        def monotonic(self) -> float:
+            return 0.0
+
+        def time(self) -> float:
+            return 1_790_000_000.0
+
+    reader, _ = Engine(Config.from_dict({}), clock=Standing()).readers["default"]
+    call = b'{"audienceId":"7","profiles":[{"email":"a@b.example"}]}'
+    assert reader.read(call, "application/json").events[0].audiences == {"ups/7": Membership(True, 1_790_000_000.0)}

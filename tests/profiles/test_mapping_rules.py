@@ -97,6 +97,16 @@ def test_identities_may_be_transformed_too() -> None:
     assert value(rule, {"private": " TOM@example.com "}, "email") == "tom@example.com"
 
 
+@pytest.mark.parametrize("rule", ["a.mail", {"first_of": ["a.mail", "b"], "lower": True}])
+@pytest.mark.parametrize("field", ["email", "email_lc_sha256"])
+def test_an_identity_whose_path_is_ambiguous_costs_the_record(rule: object, field: str) -> None:
+    """Which of two people is meant cannot be known, also where another address stands beside it."""
+    config = Config.from_dict({"source": [{"mapping": {field: rule}}]})
+    reader, _ = readers_of(config, lambda: 0.0)["default"]
+    parsed = reader.read(b'{"email":"lea@example.com","a":{"mail":"a@a.com","mail":"b@b.com"}}', "application/json")
+    assert [(it.field, it.reason) for it in parsed.rejected] == [(field, "duplicate_key")]
+
+
 def test_audiences_and_their_times_are_found_by_path() -> None:
     standing = {"a": {"status": "realized", "lastQualificationTime": "2026-10-02"}}
     parsed = read({"first_of": ["x", "standing"]}, {"standing": standing}, "audiences")
