@@ -138,7 +138,7 @@ class Metrics:
         yield _counter("engine_answers", "Answers of the ingress, by status.", _rows("status", self.answers.items()))
         yield _counter(
             "engine_requests_denied",
-            "Requests of callers who may not, by reason.",
+            "Requests that were denied, by reason.",
             _rows("reason", self.denied.items()),
         )
         stalls = [
