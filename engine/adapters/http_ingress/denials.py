@@ -14,8 +14,8 @@ LINES_AT_ONCE, LINE_EVERY_SECONDS = 20, 3.0
 """Of the log, for each reason: a flood of one kind hides no other kind."""
 
 REASONS = (
-    *("no_key", "unknown_key", "expired_token", "not_local", "from_a_page"),
-    *("scope", "source", "destination", "client_secret", "client_scope"),
+    *("no_key", "unknown_key", "expired_token", "scope", "source", "destination"),
+    *("not_local", "from_a_page", "client_secret", "client_scope"),
 )
 
 logger = logging.getLogger("engine.access")
