@@ -21,7 +21,8 @@ from engine.adapters.http_ingress import (
 )
 from engine.assembly.engine import Engine
 from engine.config import Config
-from engine.errors import ConfigError
+from engine.config.access import reached_beyond
+from engine.errors import ConfigError, DataDirectoryError
 from engine.service import create_admin_app, create_service_app
 
 SHUTDOWN_SECONDS = 2.0
@@ -59,7 +60,8 @@ class Service:
             await self._stack.enter_async_context(self.engine)
             for note in [*self.engine.control.notes(), *fitted]:
                 log.warning("%s", note)
-            self._keys.prepare()
+            if self.config.ingress.clients:
+                self._keys.prepare()
             await self._listen()
         except BaseException:
             await self._stack.aclose()
@@ -86,9 +88,22 @@ class Service:
         """Take over keys and clients of the ingress, all at once. Returns what else has changed and needs a restart.
 
         Raises ConfigError when a secret cannot be read: then nothing is taken over."""
+        self._check_limits(config)
+        try:
+            if config.ingress.clients:
+                self._keys.prepare()
+        except DataDirectoryError as error:
+            raise ConfigError([str(error)]) from error
         self._keys.replace(config.ingress.keys, config.ingress.clients)
         changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
         return [f"{name} has changed: it takes effect with the next start" for name in changed]
+
+    def _check_limits(self, config: Config) -> None:
+        """Callers may change under a running engine, where events go does not: what limits them is what runs."""
+        for caller in (*config.ingress.keys, *config.ingress.clients):
+            if names := reached_beyond(caller, self.config.sources, self.config.destinations):
+                what = f"until the next start its events also go to {', '.join(names)}; start anew to take this over"
+                raise ConfigError([f"ingress: the destinations of {caller.name!r}: {what}"])
 
     def _fit_connections(self) -> list[str]:
         """As many connections as the limit of open files has room for; what there is to say about it."""

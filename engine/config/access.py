@@ -101,6 +101,15 @@ class IngressClientConfig(CallerConfig, frozen=True, kw_only=True):
         return secret
 
 
+def reached_beyond(caller: CallerConfig, sources: tuple[Any, ...], destinations: tuple[Any, ...]) -> list[str]:
+    """The destinations that a limited caller's events would reach besides those it is limited to."""
+    only = caller.only_destinations
+    if only is None or "profiles:write" not in caller.scopes:
+        return []
+    source = caller.source or next((it.name for it in sources), "")
+    return [it.name for it in destinations if {"*", source} & {*it.sources} and it.name not in only]
+
+
 Placed = list[tuple[str, CallerConfig]]
 """Callers, each with its key path."""
 
@@ -146,15 +155,12 @@ def _check_destinations(
     if "profiles:erase" in caller.scopes:
         what = "profiles:erase concerns every destination; give it to a key that is not limited to some"
         reader.report(f"{path}.scopes", what, [key])
-    if "profiles:write" in caller.scopes:
-        source = caller.source or next((it.name for it in sources), "")
-        beyond = [it.name for it in destinations if {"*", source} & set(it.sources) and it.name not in only]
-        if not caller.source and len(sources) > 1:
-            what = "is required for profiles:write beside destinations: events go where their source goes"
-            reader.report(f"{path}.source", what, about)
-        elif beyond:
-            what = f"events of the source {source!r} also go to {', '.join(beyond)}; limit destination.sources there"
-            reader.report(key, what, about)
+    if "profiles:write" in caller.scopes and not caller.source and len(sources) > 1:
+        what = "is required for profiles:write beside destinations: events go where their source goes"
+        reader.report(f"{path}.source", what, about)
+    elif beyond := reached_beyond(caller, sources, destinations):
+        what = f"events of its source also go to {', '.join(beyond)}; limit destination.sources there"
+        reader.report(key, what, about)
 
 
 def _check_secret(caller: CallerConfig, path: str, reader: Reader) -> None:

@@ -142,7 +142,7 @@ async def test_as_aep_does_it(make: Make) -> None:
     assert (answer.status, (await answer.json())["accepted"]) == (202, 2)
     bench.clock.now += 86_400 + 61
     ended = await bench.post(token, LEA)
-    assert (ended.status, (await ended.json())["type"]) == (401, "unauthorized")
+    assert (ended.status, (await ended.json()).get("type")) == (401, "unauthorized")
     assert 'error="invalid_token"' in ended.headers["WWW-Authenticate"]
     assert "/oauth/token" in (await ended.json())["detail"]
     another = await bench.token(GRANT, headers=basic(ID, SECRET))
@@ -160,7 +160,7 @@ async def test_a_narrowed_token_may_do_no_more_than_it_asked_for(make: Make) -> 
     answer = await bench.ask(POSTED | {"scope": "profiles:view"})
     assert (await answer.json())["scope"] == "profiles:view"
     refusal = await bench.post((await answer.json())["access_token"], LEA)
-    assert (refusal.status, (await refusal.json())["type"]) == (403, "forbidden")
+    assert (refusal.status, (await refusal.json()).get("type")) == (403, "forbidden")
     assert 'scope="profiles:write"' in refusal.headers["WWW-Authenticate"]
 
 

@@ -17,6 +17,7 @@ from engine.adapters.http_ingress import REASONS, Denials
 from engine.assembly.service import Service
 from engine.config import effective
 from engine.config.access import NEEDED
+from engine.errors import ConfigError
 from engine.metrics import Metrics
 from engine.ports import Control
 from engine.sandbox import Settings, running_sandbox
@@ -174,7 +175,8 @@ async def test_what_concerns_every_destination_is_refused_to_a_limited_caller(tm
     async with limited(tmp_path) as place:
         for method, path in (("GET", "/v1/audit"), ("GET", "/metrics"), ("POST", "/v1/backup")):
             status, problem = await place.ask("ours", method, path)
-            assert (status, problem["type"]) == (403, "forbidden")
+            assert status == 403, path
+            assert problem["type"] == "forbidden"
             assert "limited" in problem["detail"]
 
 
@@ -280,3 +282,48 @@ def test_every_scope_is_documented_beside_aeps_permission() -> None:
     table = page[page.index("| AEP permission |") : page.index("## Limited")]
     rows = [line.split("|") for line in table.splitlines() if line.startswith("| ") and "`" in line]
     assert {row[2].strip().strip("`") for row in rows} == {*SCOPES}
+
+
+# -- taken over while it runs -----------------------------------------------------------------------------------------
+
+
+async def test_limits_that_count_on_a_restart_are_refused_before_it(tmp_path: Path) -> None:
+    """The file sends `crm` to one destination only, but what runs still sends it to both."""
+
+    def tables(sources: list[str], **limits: Any) -> dict[str, Any]:
+        return {
+            "journal": {"kind": "memory"},
+            "ingress": {"port": 0, "keys": [caller("crm", ["profiles:write"], source="crm", **limits)]},
+            "source": [{"name": "web"}, {"name": "crm"}],
+            "destination": [{"name": "ours"}, {"name": "theirs", "sources": sources}],
+        }
+
+    async with Service(Config.from_dict(tables(["*"]), base=tmp_path)) as service:
+        narrowed = Config.from_dict(tables(["web"], destinations=["ours"]), base=tmp_path)
+        with pytest.raises(ConfigError, match="until the next start its events also go to theirs"):
+            service.reload(narrowed)
+    async with Service(narrowed) as service:
+        assert service.reload(narrowed) == []
+
+
+async def test_clients_may_come_with_a_reload_and_a_bad_signing_key_changes_nothing(tmp_path: Path) -> None:
+    def tables(*clients: dict[str, Any]) -> Config:
+        ingress = {"port": 0, "keys": [caller("aep", ["profiles:write"])], "clients": [*clients]}
+        return Config.from_dict({"ingress": ingress}, base=tmp_path)
+
+    async with Service(tables()) as service, aiohttp.ClientSession() as http:
+        file = tmp_path / "var" / "token.key"
+        assert not file.exists()
+        file.write_bytes(b"short")
+        file.chmod(0o600)
+        with pytest.raises(ConfigError, match=r"token\.key: is damaged"):
+            service.reload(tables(caller("new", ["profiles:write"])))
+        form = {"grant_type": "client_credentials", "client_id": "new", "client_secret": "key-of-new"}
+        url = f"{service.urls['ingress']}/oauth/token"
+        async with http.post(url, data=form) as answer:
+            assert answer.status == 401
+        file.unlink()
+        assert service.reload(tables(caller("new", ["profiles:write"]))) == []
+        async with http.post(url, data=form) as answer:
+            assert answer.status == 200
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -66,9 +66,8 @@ class Clients:
         self._wrong = {name: it for name, it in self._wrong.items() if name in self._by_name or not name}
 
     def prepare(self) -> None:
-        """Have the keys that sign at hand. Raises what `signing_key` does."""
-        for client in self._by_id.values():
-            self._keys_of(client)
+        """Have the signing key at hand. Raises what `signing_key` does."""
+        self._signing_key()
 
     # -- tokens in ------------------------------------------------------------------------------------------------
 

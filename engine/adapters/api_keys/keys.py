@@ -54,7 +54,7 @@ class Keys:
         self._clients.replace(known)
 
     def prepare(self) -> None:
-        """Have the signing key at hand, if there are clients. Raises what `signing_key` does."""
+        """Have at hand what signs tokens, before the first one is asked for. Raises what `signing_key` does."""
         self._clients.prepare()
 
     def authenticate(self, authorization: str | None, x_api_key: str | None) -> Key | None:

@@ -37,7 +37,7 @@ def _read(file: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     with open(descriptor, "rb") as opened:
-        if os.fstat(descriptor).st_mode & 0o077:
+        if os.fstat(descriptor).st_mode & 0o007:  # a group is what some orchestrators give a volume
             raise DataDirectoryError(
                 f"{file}: others may read the key that signs tokens; remove it, then every client fetches a new token"
             )
