@@ -76,7 +76,7 @@ def an_unknown_client_is_refused_faster() -> None:
 )
 def guessing_is_free() -> None:
     """as many secrets can be tried as the machine compares"""
-    swap(clients.Clients, "_wrong_once_more", lambda original, one, name: 0.0)
+    swap(clients.Clients, "_wrong_once_more", lambda original, one, client_id: 0.0)
 
 
 @bug(9, f"{ENDPOINT}::test_neither_secret_nor_token_is_logged")

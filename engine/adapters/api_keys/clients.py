@@ -20,7 +20,7 @@ GRACE_SECONDS, GRACE_SHARE = 60.0, 0.1
 when it ended would be refused with a 401, which AEP never sends again."""
 
 WRONG_AT_ONCE, WRONG_EVERY_SECONDS = 10, 6.0
-"""Wrong secrets of one client that are answered plainly."""
+"""Wrong secrets for one client id that are answered plainly."""
 
 SECRETS_AT_MOST = 2
 _DECOYS = tuple(secrets.token_bytes(32) for _ in range(SECRETS_AT_MOST))
@@ -53,7 +53,7 @@ class Clients:
         self._by_id: dict[str, Client] = {}
         self._by_name: dict[str, Client] = {}
         self._signers: dict[str, tuple[bytes, ...]] = {}
-        self._wrong: dict[str, Allowance] = {}
+        self._wrong: dict[int, Allowance] = {}
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -63,7 +63,6 @@ class Clients:
         self._by_id = {it.id: it for it in clients}
         self._by_name = {it.key.name: it for it in clients}
         self._signers = {}
-        self._wrong = {name: it for name, it in self._wrong.items() if name in self._by_name or not name}
 
     def prepare(self) -> None:
         """Have the signing key at hand. Raises what `signing_key` does."""
@@ -114,7 +113,7 @@ class Clients:
         index = _matching(client.secrets if client is not None else (), presented)
         if client is None or index is None:
             name = client.key.name if client is not None else ""
-            return Grant(name, "invalid_client", retry_after_seconds=self._wrong_once_more(name))
+            return Grant(name, "invalid_client", retry_after_seconds=self._wrong_once_more(client_id))
         wanted = client.scopes if scopes is None else tuple(it for it in client.scopes if it in scopes)
         if scopes is not None and scopes - {*client.scopes}:
             return Grant(client.key.name, "invalid_scope")
@@ -122,13 +121,14 @@ class Clients:
         token = make(claims, self._keys_of(client)[index])
         return Grant(client.key.name, token=token, seconds=client.token_seconds, scopes=wanted)
 
-    def _wrong_once_more(self, name: str) -> float:
-        """Seconds until another wrong secret is answered plainly; 0.0 while there are few. All unknown ids share one
-        allowance, so that nobody fills the memory with ids."""
+    def _wrong_once_more(self, client_id: str) -> float:
+        """Seconds until another wrong secret is answered plainly; 0.0 while there are few. Ids share 256 allowances,
+        known ones and made-up ones alike: so nobody fills the memory, or learns from it which ids there are."""
         now = self._clock()
-        if name not in self._wrong:
-            self._wrong[name] = Allowance(WRONG_AT_ONCE, WRONG_EVERY_SECONDS, now)
-        return self._wrong[name].take(now)
+        lane = hashlib.sha256(client_id.encode("utf-8", "surrogateescape")).digest()[0]
+        if lane not in self._wrong:
+            self._wrong[lane] = Allowance(WRONG_AT_ONCE, WRONG_EVERY_SECONDS, now)
+        return self._wrong[lane].take(now)
 
 
 def _matching(known: tuple[bytes, ...], presented: Sequence[str]) -> int | None:
