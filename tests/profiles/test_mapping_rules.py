@@ -120,3 +120,11 @@ def test_what_a_rule_looks_at_is_not_unknown() -> None:
 def test_a_result_is_checked_like_any_value_of_its_field() -> None:
     parsed = read({"constant": "Atlantis"}, {}, "countryid")
     assert (parsed.dropped[0].field, parsed.dropped[0].reason) == ("countryid", "not_iso_3166_1")
+
+
+@pytest.mark.parametrize(("format", "known"), [("auto", False), ("aep", True), ("profile", False)])
+def test_the_format_of_a_source_is_that_of_its_reader(format: str, known: bool) -> None:
+    """Nothing gives this profile away as AEP's but the source."""
+    config = Config.from_dict({"source": [{"format": format}]})
+    parsed = readers_of(config, lambda: 0.0)["default"][0].read(b'{"Email":"lea@example.com"}', "application/json")
+    assert bool(parsed.events) is known
