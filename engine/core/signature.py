@@ -52,7 +52,7 @@ def is_signed(
         return False
     wanted = sign(key, id, int(given), body).encode()
     signatures = headers.get("webhook-signature", "").encode().split(b" ")
-    genuine = any([hmac.compare_digest(wanted, one) for one in signatures])  # a list: all of them, whichever matches
+    genuine = any(hmac.compare_digest(wanted, one) for one in signatures)
     return genuine and abs(now - int(given)) <= tolerance_seconds
 
 
