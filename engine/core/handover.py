@@ -23,6 +23,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     audiences: frozenset[str] | None = None  # None: every audience, and profiles without one
     exits: str = "ignore"
     refuse_synthetic: bool = True
+    needs_email: bool = True
 
 
 def exclusion(profile: Profile, policy: Policy) -> str:
@@ -32,7 +33,7 @@ def exclusion(profile: Profile, policy: Policy) -> str:
         return "lost"
     if profile.traits & _ERASED:
         return "forgotten"
-    if not profile.traits & _EMAIL:
+    if policy.needs_email and not profile.traits & _EMAIL:
         return "no_email"
     if policy.refuse_synthetic and SYNTHETIC in profile.content:
         return "synthetic"
