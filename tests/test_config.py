@@ -444,8 +444,9 @@ def test_every_unknown_key_of_every_table_is_refused_by_its_full_path(header, da
     node: dict[str, Any] = tables
     for part in header.split("."):
         path = f"{path}.{part}" if path else part
-        listed = path.rpartition(".")[2] in ("source", "account", "destination", "keys")
-        inner: dict[str, Any] = {"sha256": "0" * 64} if part == "keys" else {}
+        listed = path.rpartition(".")[2] in ("source", "account", "destination", "forward", "keys")
+        needed = {"keys": {"sha256": "0" * 64}, "forward": {"url": "https://a.example", "secret": "x" * 32}}
+        inner: dict[str, Any] = needed.get(part, {})
         node[part] = [inner] if listed else inner
         path, node = (f"{path}[0]" if listed else path), inner
     node[name] = 1
@@ -616,6 +617,7 @@ def test_every_public_table_is_masked_in_its_repr():
         if masked(it.type, "a b") == "***"
     }
     expected = {("ingress.keys", it) for it in ("sha256", "secret_env")}
+    expected |= {("forward", it) for it in ("secret", "secret_env")}
     expected |= {("account", it) for it in ("client_id", "client_id_env", "client_secret", "client_secret_env")}
     assert marked == expected
     assert "***" in repr(AccountConfig(client_secret="x"))

@@ -154,7 +154,7 @@ class RainFocusDestination:
         if answer is not None and (answer.whole or not 200 <= answer.status < 300):
             return self._judged(answer, profiles)
         assert failure is not None
-        return _failed(failure, sent=attempt is not None and attempt.sent, profiles=profiles, answer=answer)
+        return failed(failure, sent=attempt is not None and attempt.sent, profiles=profiles, answer=answer)
 
     async def _post(self, records: list[bytes], token: str, attempt: Attempt) -> ClientResponse:
         body = b"[" + b",".join(records) + b"]" if self._array else records[0]
@@ -202,7 +202,7 @@ def _fingerprint(mapping: bytes, *parts: str) -> bytes:
     return blake2b(msgspec.json.encode([mapping.hex(), *parts]), digest_size=32).digest()
 
 
-def _failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | None) -> Reply:
+def failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | None = None) -> Reply:
     """No reply, or a success of which the end is missing. After the first byte nobody knows what was carried out."""
     if sent:
         verdict = Verdict(VerdictKind.UNKNOWN, _lost_reason(failure))
@@ -236,4 +236,7 @@ def connect_reason(failure: Exception) -> str:
     return "connect_refused" if refused else "connect_failed"
 
 
-__all__ = ["Mapper", "MeteredRequest", "RainFocusDestination", "connect_reason", "request_url", "traceparent"]
+__all__ = [
+    *("Attempt", "Mapper", "MeteredRequest", "RainFocusDestination"),
+    *("connect_reason", "failed", "request_url", "traceparent"),
+]

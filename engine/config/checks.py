@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.checks_outward import check_account, check_destination
+from engine.config.forward import RAINFOCUS, check_forward
 from engine.config.problems import Reader, is_loopback
 from engine.config.relations import check_reference, check_secret
 from engine.config.tables import IngressKeyConfig, Tables
@@ -24,6 +25,9 @@ def check(config: Tables, reader: Reader) -> None:
     if config.journal.kind == "kafka":
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
     for index, source in enumerate(config.sources):
+        if source.name == RAINFOCUS:
+            what = "is the source that stands for RainFocus itself (POST /v1/sources/rainfocus); choose another name"
+            reader.report(f"source[{index}].name", what)
         if source.format == "aep":
             reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
     for index, key in enumerate(config.ingress.keys):
@@ -33,15 +37,20 @@ def check(config: Tables, reader: Reader) -> None:
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
         check_destination(destination, f"destination[{index}]", config, reader)
+    for index, forward in enumerate(config.forwards):
+        check_forward(forward, f"forward[{index}]", config.engine.drain_timeout_seconds, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
-    for key, tables in (listed | {"destination": config.destinations, "ingress.keys": config.ingress.keys}).items():
-        for (i, one), (j, other) in combinations(enumerate(tables), 2):
-            if one.name == other.name:
-                what = f"{one.name!r} is the name of {key}[{i}] already; give each a name of its own"
-                reader.report(f"{key}[{j}].name", what, [f"{key}[{i}].name"])
+    listed |= {"destination": config.destinations, "forward": config.forwards, "ingress.keys": config.ingress.keys}
+    named = {key: [(f"{key}[{i}].name", table.name) for i, table in enumerate(them)] for key, them in listed.items()}
+    named["destination"] += named.pop("forward")  # both are told apart by name where they are shown
+    for places in named.values():
+        for (one, name), (other, same) in combinations(places, 2):
+            if name == same:
+                what = f"{name!r} is the name of {one.removesuffix('.name')} already; give each a name of its own"
+                reader.report(other, what, [one])
 
 
 def _check_listeners(config: Tables, reader: Reader) -> None:
@@ -69,7 +78,8 @@ def _check_listeners(config: Tables, reader: Reader) -> None:
 
 
 def _check_key(key: IngressKeyConfig, path: str, config: Tables, reader: Reader) -> None:
-    check_reference(key.source, f"{path}.source", "source", config.sources, reader)
+    if key.source != RAINFOCUS:
+        check_reference(key.source, f"{path}.source", "source", config.sources, reader)
     if not any(getattr(key, it) for it in KEY_SECRET):
         reader.report(path, f"has no secret; set one of {', '.join(KEY_SECRET)}", [f"{path}.{it}" for it in KEY_SECRET])
         return

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from msgspec import Meta, field
 
+from engine.config.forward import ForwardConfig
 from engine.config.kinds import (
     Code,
     Count,
@@ -31,6 +32,8 @@ from engine.config.kinds import (
     Variable,
 )
 from engine.config.problems import read_secret
+from engine.config.sending import RateConfig as RateConfig
+from engine.config.sending import RetryConfig as RetryConfig
 from engine.errors import ConfigError
 from engine.model import VerdictKind
 
@@ -114,13 +117,6 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     mapping: dict[str, Text] = field(default_factory=dict)
 
 
-class RateConfig(Table, frozen=True, kw_only=True):
-    requests_per_second: Seconds = 10.0
-    burst: Count = 2
-    max_concurrency: Count = 4
-    adaptive: bool = True
-
-
 class AccountConfig(Table, frozen=True, kw_only=True):
     """One `[[account]]`. Of the places of the client id, and of the secret, at most one is set."""
 
@@ -177,15 +173,6 @@ class BatchConfig(Table, frozen=True, kw_only=True):
     max_profiles: Count = 100
     max_bytes: Count = 1_048_576
     linger_ms: CountOrZero = 20
-
-
-class RetryConfig(Table, frozen=True, kw_only=True):
-    max_attempts: Count = 12
-    max_age_seconds: SecondsOrZero = 0.0
-    base_ms: Count = 500
-    cap_ms: Count = 60_000
-    timeout_seconds: Seconds = 10.0
-    unknown_hold_seconds: SecondsOrZero = 2.0
 
 
 class SuppressConfig(Table, frozen=True, kw_only=True):
@@ -247,6 +234,7 @@ class Tables(Table, frozen=True, kw_only=True):
     sources: tuple[SourceConfig, ...] = field(default=(SourceConfig(),), name="source")
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
+    forwards: tuple[ForwardConfig, ...] = field(default=(), name="forward")
     log: LogConfig = LogConfig()
     path: Path | None = None
     base: Path = Path()
@@ -254,6 +242,11 @@ class Tables(Table, frozen=True, kw_only=True):
     @property
     def data_dir(self) -> Path:
         return self.base / self.engine.data_dir
+
+    @property
+    def consumer_names(self) -> set[str]:
+        """Of destinations and forwards: what the data directory knows them by."""
+        return {one.name for one in self.destinations} | {one.name for one in self.forwards}
 
     def account_of(self, destination: DestinationConfig) -> AccountConfig:
         """Raises KeyError for a destination that is not of this configuration."""

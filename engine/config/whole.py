@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.config.checks import CLIENT_ID, CLIENT_SECRET, KEY_SECRET, check
+from engine.config.forward import FORWARD_SECRET
 from engine.config.kinds import Table
 from engine.config.problems import Reader, keys_of, masked, parse
 from engine.config.tables import Tables
@@ -90,8 +91,15 @@ def _completed(config: Config, reader: Reader) -> Config:
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
+    forwards = [_one_place(it, f"forward[{i}]", FORWARD_SECRET, reader) for i, it in enumerate(config.forwards)]
     ingress = msgspec.structs.replace(config.ingress, keys=tuple(keys))
-    return msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), destinations=tuple(destinations))
+    return msgspec.structs.replace(
+        config,
+        ingress=ingress,
+        accounts=tuple(accounts),
+        destinations=tuple(destinations),
+        forwards=tuple(forwards),
+    )
 
 
 def _one_place(table: T, key: str, places: tuple[str, ...], reader: Reader) -> T:

@@ -68,6 +68,7 @@ SCHEMAS: dict[str, Json] = {
     "Anything": ANY,
     "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
     "Backup": _object({"directory": TEXT}),
+    "Changes": {"description": "One record, an array of them, or the envelopes of AEP's streaming ingestion"},
     "Destination": DESTINATION,
     "Destinations": _object({"destinations": _list(_ref("Destination"))}),
     "Events": {"description": 'One profile, an array of them, {"profiles": […]}, or what AEP sends'},
@@ -145,6 +146,10 @@ def document(version: str = "0") -> Json:
     }
 
 
+_KINDS = {"Events": tuple(MEDIA_TYPES), "Changes": tuple(it for it in MEDIA_TYPES if it != "text/csv")}
+"""Media types of bodies that come in more than one."""
+
+
 def _entry(operation: Operation) -> Json:
     entry: Json = {
         "operationId": operation.id,
@@ -164,9 +169,9 @@ def _entry(operation: Operation) -> Json:
         entry["security"] = [{"bearer": []}, {"header": []}, {}]
         entry["description"] = f"Needs a key with the scope {operation.scope}; without keys, this machine."
     if operation.body:
-        kinds = MEDIA_TYPES if operation.body == "Events" else ("application/json",)
+        kinds = _KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup")
+        entry["requestBody"]["required"] = operation.body in (*_KINDS, "Lookup", "Backup")
     return entry
 
 

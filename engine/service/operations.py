@@ -43,6 +43,17 @@ INGRESS = (
         "Events",
     ),
     Operation(
+        "post_changes",
+        "POST",
+        "/v1/sources/rainfocus",
+        "events",
+        "What RainFocus pushes: its own changes of attendees and around them; answered once they are durable",
+        WRITE,
+        {202: "Accepted", 207: "Accepted", 422: "Accepted"},
+        ("Prefer",),
+        "Changes",
+    ),
+    Operation(
         "get_receipt", "GET", "/v1/receipts/{id}", "events", "What became of the events", WRITE, {200: "Receipt"}
     ),
     Operation("livez", "GET", "/livez", "probes", "Does the process answer"),

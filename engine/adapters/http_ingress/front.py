@@ -12,13 +12,15 @@ from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.problems import Problem, prepare
 from engine.adapters.http_ingress.request import IngressAnswer, IngressRequest
+from engine.config import RAINFOCUS
 
 PROFILES = "/v1/profiles"
+CHANGES = f"/v1/sources/{RAINFOCUS}"
 
 
 def create_ingress_app(ingress: Ingress) -> web.Application:
-    """`POST /v1/profiles`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`. Run it with `auto_decompress=False` where
-    the runner is ours; below another application it works either way."""
+    """`POST /v1/profiles` and `/v1/sources/rainfocus`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`. Run it with
+    `auto_decompress=False` where the runner is ours; below another application it works either way."""
     app = web.Application()
     prepare(app, ingress.random)
     add_ingress_routes(app, ingress)
@@ -29,10 +31,10 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
     """Onto an application that was given to `prepare`."""
 
     async def post_profiles(request: web.Request) -> web.Response:
-        response = _response(await ingress.handle(await _ingress_request(request)))
-        if not request.content.is_eof():
-            response.force_close()
-        return response
+        return _unless_unread(request, await ingress.handle(await _ingress_request(request, PROFILES)))
+
+    async def post_changes(request: web.Request) -> web.Response:
+        return _unless_unread(request, await ingress.handle_changes(await _ingress_request(request, CHANGES)))
 
     async def get_receipt(request: web.Request) -> web.Response:
         return _response(await ingress.receipt(head_of(request), request.match_info["id"]))
@@ -47,6 +49,7 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
         await ingress.close()
 
     app.router.add_post(PROFILES, post_profiles, expect_handler=_later)
+    app.router.add_post(CHANGES, post_changes, expect_handler=_later)
     app.router.add_get("/v1/receipts/{id}", get_receipt)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
@@ -57,7 +60,7 @@ def head_of(request: web.BaseRequest) -> Head:
     return Head(request.headers, request.remote or "")
 
 
-async def _ingress_request(request: web.Request) -> IngressRequest:
+async def _ingress_request(request: web.Request, path: str) -> IngressRequest:
     here = request.content.is_eof()
     return IngressRequest(
         head_of(request),
@@ -65,7 +68,7 @@ async def _ingress_request(request: web.Request) -> IngressRequest:
         received=await _here(request) if here else b"",
         chunks=None if here else _chunks(request),
         decoded=getattr(request.content, "total_compressed_bytes", None) is not None,
-        mount=request.rel_url.raw_path.removesuffix(PROFILES),
+        mount=request.rel_url.raw_path.removesuffix(path),
     )
 
 
@@ -98,6 +101,14 @@ def _broken_off() -> Iterator[None]:
         yield
     except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
         raise Problem("unreadable-body", "the body broke off or is not what its headers say") from None
+
+
+def _unless_unread(request: web.Request, answer: IngressAnswer) -> web.Response:
+    """A connection on which a part of the body is still to come cannot be used again."""
+    response = _response(answer)
+    if not request.content.is_eof():
+        response.force_close()
+    return response
 
 
 def _response(answer: IngressAnswer) -> web.Response:
