@@ -105,6 +105,7 @@ class RainFocusDestination:
         self._mapper, self._policy, self._session, self._clock, self._random = mapper, policy, session, clock, random
         self._array = config.encoding == "array"
         self._overrides: Mapping[str, VerdictKind] = config.response_codes
+        self._wants_ids = config.require_attendee_id
         self._timeout_seconds = config.retry.timeout_seconds
         self._url = request_url(config, account)
         self._headers = _static_headers(account)
@@ -171,12 +172,17 @@ class RainFocusDestination:
         return None if value is None else retry_after.parse(value, self._clock.time())
 
     def _judged(self, answer: _Answer, profiles: int) -> Reply:
+        judged = verdicts.judge(answer.status, answer.body, profiles, self._overrides, array=self._array)
+        hollow = self._wants_ids and any(map(verdicts.without_id, judged))
+        if hollow:
+            again = Verdict(VerdictKind.RETRY, "no_attendee_id")
+            judged = [again if verdicts.without_id(one) else one for one in judged]
         return Reply(
-            verdicts.judge(answer.status, answer.body, profiles, self._overrides, array=self._array),
+            judged,
             status=answer.status,
             retry_after_seconds=answer.retry_after_seconds,
-            throttled=verdicts.is_throttled(answer.status),
-            destination_fault=verdicts.is_destination_fault(answer.status),
+            throttled=hollow or verdicts.is_throttled(answer.status),
+            destination_fault=hollow or verdicts.is_destination_fault(answer.status),
         )
 
 

@@ -29,6 +29,7 @@ def readers_of(config: Config) -> dict[str, tuple[Reader, Lane]]:
                 extra_fields=extra,
                 order=source.order,
                 max_events=config.ingress.max_events,
+                phone_e164=source.phone_e164,
             ),
             Lane[source.lane.upper()],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ def check(config: Tables, reader: Reader) -> None:
         if source.name == RAINFOCUS:
             what = "is the source that stands for RainFocus itself (POST /v1/sources/rainfocus); choose another name"
             reader.report(f"source[{index}].name", what)
+        if source.phone_e164 and find_spec("phonenumbers") is None:
+            what = "needs the package phonenumberslite; pip install 'rainfocus-engine[phone]'"
+            reader.report(f"source[{index}].phone_e164", what)
         if source.format == "aep":
             reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
     for index, key in enumerate(config.ingress.keys):

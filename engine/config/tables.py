@@ -114,6 +114,7 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     format: Literal["auto", "profile", "aep"] = "auto"
     order: Literal["arrival", "timestamp"] = "arrival"
     lane: Literal["live", "backfill"] = "live"
+    phone_e164: bool = False
     mapping: dict[str, Text] = field(default_factory=dict)
 
 
@@ -198,6 +199,7 @@ class DestinationConfig(Table, frozen=True, kw_only=True):
     event_in: Literal["body", "query", "both"] = "body"
     encoding: Literal["single", "array"] = "single"
     response_codes: dict[str, VerdictKind] = field(default_factory=dict)
+    require_attendee_id: bool = False
     start_at: Literal["now", "oldest"] = "now"
     dry_run: bool = False
     batch: BatchConfig = BatchConfig()

@@ -13,6 +13,7 @@ from engine.profiles.json_format import json_records, ndjson_records
 from engine.profiles.parsed import BodyUnreadable as BodyUnreadable
 from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
+from engine.profiles.phones import e164
 from engine.profiles.records import RecordJudge
 from engine.profiles.typed import TypedPath
 
@@ -28,11 +29,21 @@ class Reader:
 
     `mapping`: target field -> dotted path in the record, looked up before the plain name. `extra_fields`: names beside
     the 12 that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body.
+    `phone_e164`: phone numbers are brought to E.164, see `profiles.phones`.
     """
 
-    def __init__(self, *, mapping: dict[str, str], extra_fields: frozenset[str], order: str, max_events: int) -> None:
-        self._judge = RecordJudge(mapping, extra_fields, order)
-        self._typed = None if mapping else TypedPath(self._judge.extra, self._judge.by_time)
+    def __init__(
+        self,
+        *,
+        mapping: dict[str, str],
+        extra_fields: frozenset[str],
+        order: str,
+        max_events: int,
+        phone_e164: bool = False,
+    ) -> None:
+        self._judge = RecordJudge(mapping, extra_fields, order, check_phone=e164() if phone_e164 else None)
+        exact = mapping or phone_e164
+        self._typed = None if exact else TypedPath(self._judge.extra, self._judge.by_time)
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:

@@ -7,7 +7,7 @@ here. This path defines what a record means; `typed` is a shorter way to the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -41,7 +41,15 @@ class RecordJudge:
     of its own and then step by step; steps into a list are numbers.
     """
 
-    def __init__(self, mapping: Mapping[str, str], extra_fields: frozenset[str], order: str) -> None:
+    def __init__(
+        self,
+        mapping: Mapping[str, str],
+        extra_fields: frozenset[str],
+        order: str,
+        *,
+        check_phone: Callable[[str, str], str] | None = None,
+    ) -> None:
+        self._check_phone = check_phone
         self._paths = {name: (path, path.split(".")) for name, path in mapping.items()}
         self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
@@ -98,11 +106,22 @@ class RecordJudge:
                 country = None if name == "countryid" else country
         if country is not None:
             country = values["countryid"]
+        if self._check_phone is not None and values.get("phone"):
+            self._phone(values, country or "", index, parsed, self._check_phone)
         try:
             values["state"] = check_state(self._value(record, "state"), country)
         except FieldRefused as refused:
             parsed.drop(index, "state", refused.reason)
         return values
+
+    def _phone(
+        self, values: dict[str, str], country: str, index: int, parsed: Parsed, check: Callable[[str, str], str]
+    ) -> None:
+        try:
+            values["phone"] = check(values["phone"], country)
+        except FieldRefused as refused:
+            del values["phone"]
+            parsed.drop(index, "phone", refused.reason)
 
     def _identity(self, record: Mapping[str, object], index: int, parsed: Parsed) -> tuple[bytes, str]:
         """(key, normalised address or ""). Raises Refused."""
