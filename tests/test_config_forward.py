@@ -90,6 +90,18 @@ def test_another_url_is_another_consumer_and_a_new_secret_is_not() -> None:
     assert identity() != identity(url="https://other.example")
 
 
+def test_a_key_for_rainfocus_is_limited_to_no_destination() -> None:
+    """What it says concerns them all."""
+    key = {"name": "rf", "sha256": "0" * 64, "source": "rainfocus", "destinations": ["demo"]}
+    (problem,) = problems_of(ingress={"keys": [key]})
+    assert problem.startswith("ingress.keys[0].destinations: must be all beside the source rainfocus")
+
+
+def test_a_key_may_see_some_forwards_only() -> None:
+    key = {"name": "ops", "sha256": "0" * 64, "scopes": ["destinations:view"], "destinations": ["hook"]}
+    assert Config.from_dict({"ingress": {"keys": [key]}, "forward": [HOOK]}).ingress.keys[0].destinations == ("hook",)
+
+
 def test_a_key_may_stand_for_rainfocus_and_no_source_may_take_that_name() -> None:
     key = {"name": "rf", "sha256": "0" * 64, "source": "rainfocus"}
     assert Config.from_dict({"ingress": {"keys": [key]}}).ingress.keys[0].source == "rainfocus"

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from engine.config.access import check_access
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.forward import RAINFOCUS, check_forward
 from engine.config.problems import Reader, is_loopback
-from engine.config.relations import check_reference, check_secret
-from engine.config.tables import IngressKeyConfig, Tables
-from engine.errors import ConfigError
-
-CLIENT_ID = ("client_id", "client_id_env", "client_id_file")
-CLIENT_SECRET = ("client_secret", "client_secret_env", "client_secret_file")
-KEY_SECRET = ("sha256", "secret_env", "secret_file")
+from engine.config.tables import Tables
 
 
 def check(config: Tables, reader: Reader) -> None:
@@ -34,9 +28,8 @@ def check(config: Tables, reader: Reader) -> None:
             reader.report(f"source[{index}].phone_e164", what)
         if source.format == "aep":
             reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
-    for index, key in enumerate(config.ingress.keys):
-        _check_key(key, f"ingress.keys[{index}]", config, reader)
-    _check_keys_differ(config.ingress.keys, reader)
+    reached = (*config.destinations, *config.forwards)
+    check_access(config.ingress.keys, config.ingress.clients, config.sources, reached, reader)
     for index, account in enumerate(config.accounts):
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
@@ -47,7 +40,7 @@ def check(config: Tables, reader: Reader) -> None:
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
-    listed |= {"destination": config.destinations, "forward": config.forwards, "ingress.keys": config.ingress.keys}
+    listed |= {"destination": config.destinations, "forward": config.forwards}
     named = {key: [(f"{key}[{i}].name", table.name) for i, table in enumerate(them)] for key, them in listed.items()}
     named["destination"] += named.pop("forward")  # both are told apart by name where they are shown
     for places in named.values():
@@ -60,7 +53,7 @@ def _check_names(config: Tables, reader: Reader) -> None:
 def _check_listeners(config: Tables, reader: Reader) -> None:
     ingress, admin = config.ingress, config.admin
     for key, host in (("ingress.host", ingress.host), ("admin.host", admin.host if admin else "127.0.0.1")):
-        if not ingress.keys and not is_loopback(host):
+        if not (ingress.keys or ingress.clients) and not is_loopback(host):
             hint = "make a key with `rainfocus-engine keys new NAME`, or use 127.0.0.1"
             reader.report(
                 key, f"{host!r} is open to other machines and there are no ingress.keys; {hint}", ["ingress.keys"]
@@ -79,22 +72,3 @@ def _check_listeners(config: Tables, reader: Reader) -> None:
             reader.report(
                 f"ingress.{name}", f"there is no file {file}; relative names start at the configuration's folder"
             )
-
-
-def _check_key(key: IngressKeyConfig, path: str, config: Tables, reader: Reader) -> None:
-    if key.source != RAINFOCUS:
-        check_reference(key.source, f"{path}.source", "source", config.sources, reader)
-    if not any(getattr(key, it) for it in KEY_SECRET):
-        reader.report(path, f"has no secret; set one of {', '.join(KEY_SECRET)}", [f"{path}.{it}" for it in KEY_SECRET])
-        return
-    check_secret(key, path, KEY_SECRET, key.secret_sha256, reader)
-
-
-def _check_keys_differ(keys: tuple[IngressKeyConfig, ...], reader: Reader) -> None:
-    seen: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        with suppress(ConfigError):  # one that cannot be had has been reported
-            first = seen.setdefault(key.secret_sha256(), index)
-            if first != index:
-                hint = "make another with `rainfocus-engine keys new NAME`"
-                reader.report(f"ingress.keys[{index}]", f"has the same secret as the key {keys[first].name!r}; {hint}")

@@ -716,3 +716,6 @@ async def test_who_may_speak_for_rainfocus(make: Make) -> None:
     refused = await bench.post([GOOD], "/v1/profiles?source=crm", headers=bearer("rf"))
     await problem(refused, 403, "forbidden")
     await problem(await bench.post([GOOD], CHANGES), 401, "unauthorized")
+    some = await make(key("some", "some", destinations=("demo",)))
+    refused = await some.post([GOOD], CHANGES, headers=bearer("some"))
+    assert "concerns every destination" in (await problem(refused, 403, "forbidden"))["detail"]

@@ -16,11 +16,12 @@ from engine.config import RAINFOCUS
 
 PROFILES = "/v1/profiles"
 CHANGES = f"/v1/sources/{RAINFOCUS}"
+TOKEN = "/oauth/token"
 
 
 def create_ingress_app(ingress: Ingress) -> web.Application:
-    """`POST /v1/profiles` and `/v1/sources/rainfocus`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`. Run it with
-    `auto_decompress=False` where the runner is ours; below another application it works either way."""
+    """`POST /v1/profiles`, `/v1/sources/rainfocus` and `/oauth/token`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`.
+    Run it with `auto_decompress=False` where the runner is ours; below another application it works either way."""
     app = web.Application()
     prepare(app, ingress.random)
     add_ingress_routes(app, ingress)
@@ -31,10 +32,16 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
     """Onto an application that was given to `prepare`."""
 
     async def post_profiles(request: web.Request) -> web.Response:
-        return _unless_unread(request, await ingress.handle(await _ingress_request(request, PROFILES)))
+        answer = await ingress.handle(await _ingress_request(request, PROFILES))
+        return _last_if_unread(request, _response(answer))
 
     async def post_changes(request: web.Request) -> web.Response:
-        return _unless_unread(request, await ingress.handle_changes(await _ingress_request(request, CHANGES)))
+        answer = await ingress.handle_changes(await _ingress_request(request, CHANGES))
+        return _last_if_unread(request, _response(answer))
+
+    async def post_token(request: web.Request) -> web.Response:
+        answer = await ingress.issue_token(await _ingress_request(request, TOKEN))
+        return _last_if_unread(request, _response(answer))
 
     async def get_receipt(request: web.Request) -> web.Response:
         return _response(await ingress.receipt(head_of(request), request.match_info["id"]))
@@ -50,6 +57,7 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
 
     app.router.add_post(PROFILES, post_profiles, expect_handler=_later)
     app.router.add_post(CHANGES, post_changes, expect_handler=_later)
+    app.router.add_post(TOKEN, post_token, expect_handler=_later)
     app.router.add_get("/v1/receipts/{id}", get_receipt)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
@@ -70,6 +78,13 @@ async def _ingress_request(request: web.Request, path: str) -> IngressRequest:
         decoded=getattr(request.content, "total_compressed_bytes", None) is not None,
         mount=request.rel_url.raw_path.removesuffix(path),
     )
+
+
+def _last_if_unread(request: web.Request, response: web.Response) -> web.Response:
+    """What was not read of a body is not taken for the next request."""
+    if not request.content.is_eof():
+        response.force_close()
+    return response
 
 
 async def _here(request: web.Request) -> bytes:
@@ -101,14 +116,6 @@ def _broken_off() -> Iterator[None]:
         yield
     except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
         raise Problem("unreadable-body", "the body broke off or is not what its headers say") from None
-
-
-def _unless_unread(request: web.Request, answer: IngressAnswer) -> web.Response:
-    """A connection on which a part of the body is still to come cannot be used again."""
-    response = _response(answer)
-    if not request.content.is_eof():
-        response.force_close()
-    return response
 
 
 def _response(answer: IngressAnswer) -> web.Response:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from engine.adapters.http_ingress.access import Caller, Head
+from engine.adapters.http_ingress.denials import Denied
 from engine.adapters.http_ingress.problems import Problem
 from engine.config import RAINFOCUS
 from engine.model import Lane
@@ -76,9 +77,9 @@ def source_of(query: Mapping[str, str], caller: Caller, sources: Mapping[str, ob
     if asked and asked not in sources:
         raise Problem("bad-request", f"there is no such source; there are {', '.join(sources)}")
     if asked and caller.source and asked != caller.source:
-        raise Problem("forbidden", f"this key may only write to the source {caller.source}")
+        raise Denied("source", f"this key may only write to the source {caller.source}", caller=caller.name)
     if caller.source == RAINFOCUS:
-        raise Problem("forbidden", f"this key may only write to /v1/sources/{RAINFOCUS}")
+        raise Denied("source", f"this key may only write to /v1/sources/{RAINFOCUS}", caller=caller.name)
     source = asked or caller.source or next(iter(sources))
     if source not in sources:
         raise Problem("bad-request", "the source of this key is not configured")
@@ -86,9 +87,13 @@ def source_of(query: Mapping[str, str], caller: Caller, sources: Mapping[str, ob
 
 
 def require_rainfocus(caller: Caller) -> None:
-    """A key that is limited to another source may not speak for RainFocus. Raises Problem."""
+    """A key that is limited to another source may not speak for RainFocus, nor one that is limited to some
+    destinations: a change concerns them all. Raises Problem."""
     if caller.source not in ("", RAINFOCUS):
-        raise Problem("forbidden", f"this key may only write to the source {caller.source}")
+        raise Denied("source", f"this key may only write to the source {caller.source}", caller=caller.name)
+    if caller.destinations is not None:
+        detail = "a change concerns every destination, and this key is limited to some"
+        raise Denied("destination", detail, caller=caller.name)
 
 
 def lane_of(query: Mapping[str, str], default: Lane) -> Lane:
