@@ -21,8 +21,11 @@ from engine.core.breaker import Breaker
 from engine.core.handover import Policy
 from engine.core.window import Window
 from engine.dispatcher import Account
+from engine.errors import ConfigError
 from engine.metrics import AccountMetrics
 from engine.ports import Clock, Destination
+from engine.profiles.audiences import audience_id
+from engine.profiles.fields import FieldRefused
 from engine.profiles.mapping import Mapper
 
 TOKEN_CONNECTIONS = 1
@@ -65,7 +68,13 @@ async def build_outward(
     outward = Outward(tokens, {}, {})
     for one in destinations:
         destination = RainFocusDestination(
-            one, config, mapper=mapper_of(one), policy=policy_of(one), session=session, clock=clock, random=random
+            one,
+            config,
+            mapper=mapper_of(one),
+            policy=policy_of(one, config),
+            session=session,
+            clock=clock,
+            random=random,
         )
         outward.destinations[one.name] = destination
         outward.testers[one.name] = Tester(config, one, account, tokens, destination, clock).run
@@ -121,10 +130,23 @@ def mapper_of(config: DestinationConfig) -> Mapper:
     )
 
 
-def policy_of(config: DestinationConfig) -> Policy:
-    """What `encode` needs to know of the hand-over: which memberships a flag is about."""
-    audiences = None if "*" in config.audiences else frozenset(config.audiences)
-    return Policy(audiences=audiences, exits=config.exits)
+def policy_of(config: DestinationConfig, account: AccountConfig) -> Policy:
+    """What may leave, and which memberships a flag is about. A bare audience id is one of the Segmentation Service, as
+    it is in a record. Raises ConfigError for an id that no record can have."""
+    everybody = "*" in config.audiences
+    return Policy(
+        audiences=None if everybody else frozenset(_audience(config.name, it) for it in config.audiences),
+        exits=config.exits,
+        refuse_synthetic=not account.sandbox,
+    )
+
+
+def _audience(destination: str, text: str) -> str:
+    try:
+        return audience_id(text)
+    except FieldRefused:
+        what = "is no audience id; write it as AEP shows it, or as namespace/id"
+        raise ConfigError([f"destination {destination!r}: audiences: {text!r} {what}"]) from None
 
 
 __all__ = ["Outward", "build_outward", "try_connection"]

@@ -93,11 +93,16 @@ class Holding:
         profile.certain = profile.certain and self._is_of_this_process(held)
 
     def over(self) -> int:
-        """How many backfill profiles are too many in memory."""
-        consumer = self._consumer
-        ready = consumer.coalescer.ready_in(Lane.BACKFILL)
-        room = int(consumer.policy.max_profiles * BACKFILL_SHARE)
-        return max(0, min(ready, len(consumer.coalescer) - room))
+        """How many backfill profiles are too many in memory: by number, or by what they weigh on average."""
+        coalescer, policy = self._consumer.coalescer, self._consumer.policy
+        ready = coalescer.ready_in(Lane.BACKFILL)
+        if not ready:
+            return 0
+        too_many = len(coalescer) - int(policy.max_profiles * BACKFILL_SHARE)
+        bytes_over = coalescer.bytes - int(policy.max_bytes * BACKFILL_SHARE)
+        if bytes_over > 0:
+            too_many = max(too_many, -(-bytes_over * coalescer.waiting // coalescer.bytes))
+        return max(0, min(ready, too_many))
 
     async def evict(self, limit: int = 5_000) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
