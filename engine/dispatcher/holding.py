@@ -22,6 +22,9 @@ STRAGGLERS_EVERY_SECONDS = 1.0
 BACKFILL_SHARE = 0.8
 """Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
 
+REFILL_SHARE = 0.25
+"""Once backfill in memory has fallen to this part of a share, what is held of it is read back."""
+
 
 class Eraser(Protocol):
     """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
@@ -103,6 +106,13 @@ class Holding:
         if bytes_over > 0:
             too_many = max(too_many, -(-bytes_over * coalescer.waiting // coalescer.bytes))
         return max(0, min(ready, too_many))
+
+    def wanted_back(self) -> bool:
+        """Is there so little backfill left in memory that what is held should come back?"""
+        coalescer, policy = self._consumer.coalescer, self._consumer.policy
+        ready, waiting = coalescer.ready_in(Lane.BACKFILL), max(1, coalescer.waiting)
+        weight = ready * coalescer.bytes // waiting
+        return ready <= policy.max_profiles * REFILL_SHARE and weight <= policy.max_bytes * REFILL_SHARE
 
     async def evict(self, limit: int = 5_000) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""

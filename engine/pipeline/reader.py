@@ -9,7 +9,7 @@ import anyio
 
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher.consumer import Consumer
-from engine.model import Append, Lane
+from engine.model import Append
 from engine.ports import Journal, State
 
 logger = logging.getLogger("engine.pipeline")
@@ -124,7 +124,7 @@ class Reader:
         """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round
         brought nothing new."""
         consumer, begins_round = self.consumer, self._held_after == 0
-        while consumer.books.held_profiles and consumer.room() and self._backfill_is_low():
+        while consumer.books.held_profiles and consumer.room() and consumer.holding.wanted_back():
             if await self._load_some():
                 continue
             if begins_round:
@@ -146,10 +146,6 @@ class Reader:
         more = len(found) == limit
         self._held_after = found[-1].id if more else 0
         return more
-
-    def _backfill_is_low(self) -> bool:
-        consumer = self.consumer
-        return consumer.coalescer.ready_in(Lane.BACKFILL) <= consumer.policy.max_profiles // 4
 
 
 def _cut(append: Append, end: int) -> Append:
