@@ -378,6 +378,11 @@ class Coalescer:
                 found.append(profile)
         return found
 
+    @property
+    def copies_under_way(self) -> int:
+        """How many waiting profiles are on their way to the state file."""
+        return len(self._holding)
+
     def may_be_held(self, profile: Profile) -> bool:
         """Is this profile (still) waiting, with nothing of its key under way to the wire or to the disk?"""
         key = profile.key

@@ -116,7 +116,8 @@ class Holding:
 
     async def evict(self, limit: int = 5_000) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
-        await self._hold(self._consumer.coalescer.evictable(min(limit, self.over())))
+        coalescer = self._consumer.coalescer
+        await self._hold(coalescer.evictable(max(0, min(limit, self.over() - coalescer.copies_under_way))))
 
     async def expire(self, below: int) -> None:
         """Give up what has waited longest: every waiting profile with an event below this offset, with what is on disk
@@ -141,19 +142,26 @@ class Holding:
                 books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
         consumer.dirty()
 
-    def made_durable(self, held: Held) -> None:
-        """The settler's word that a WAITING copy is on disk."""
+    def made_durable(self, copies: Sequence[Held]) -> None:
+        """The settler's word that these WAITING copies are on disk: backfill that is too much in memory leaves it."""
+        coalescer = self._consumer.coalescer
+        for held in copies:
+            coalescer.held(held.profile.key, held.profile.last)
+        too_many = self.over()
+        for held in copies:
+            if too_many > 0 and held.profile.lane == Lane.BACKFILL:
+                too_many -= self._unload(held)
+
+    def _unload(self, held: Held) -> bool:
         consumer = self._consumer
-        key, last = held.profile.key, held.profile.last
-        consumer.coalescer.held(key, last)
-        if held.profile.lane != Lane.BACKFILL or not self.over():
-            return
-        gone = consumer.coalescer.unload(key, last)
-        if gone is not None:
-            consumer.books.held_events += events_of(gone)
-            consumer.books.held_profiles += 1
-            for tracker, *_ in gone.receipts or ():
-                tracker.lose()  # type: ignore[attr-defined]
+        gone = consumer.coalescer.unload(held.profile.key, held.profile.last)
+        if gone is None:
+            return False
+        consumer.books.held_events += events_of(gone)
+        consumer.books.held_profiles += 1
+        for tracker, *_ in gone.receipts or ():
+            tracker.lose()  # type: ignore[attr-defined]
+        return True
 
     def load(self, held: Held) -> None:
         """Take a profile from disk back in, unless its key is here: then hand-over joins the two."""

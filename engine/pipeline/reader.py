@@ -85,10 +85,8 @@ class Reader:
         while consumer.position < min(self._next, consumer.read_to) and (room := consumer.room()):
             self._take(await self._journal.read(consumer.position, min(READ_EVENTS, room)))
             consumer.account.wake()
-            if consumer.holding.over():
+            if consumer.holding.over() and not self._lock.locked():  # reading goes on while copies are being written
                 await self._evict()
-                consumer.dirty()
-                return
 
     def _take(self, appends: list[Append]) -> None:
         """As much of them as there is room for."""
@@ -108,10 +106,8 @@ class Reader:
 
     async def _balance(self) -> None:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""
-        consumer = self.consumer
-        if consumer.holding.over():
+        if self.consumer.holding.over():
             await self._evict()
-            consumer.dirty()
         else:
             await self._load()
 
@@ -119,6 +115,7 @@ class Reader:
         """Under the settler's lock: what is on disk of a key must not be forgotten between look and copy."""
         async with self._lock:
             await self.consumer.holding.evict()
+        self.consumer.dirty()
 
     async def _load(self) -> None:
         """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round

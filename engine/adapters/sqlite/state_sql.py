@@ -72,12 +72,11 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
     for key, _ in transition.forget:
         _forget(connection, id, key)
     row = _write_verdicts(connection, id, transition)
-    for held in transition.hold:
-        held_sql.hold(connection, id, held)
-    for key, through in transition.drop:
-        connection.execute(
-            "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?", (id, key, through)
-        )
+    held_sql.hold(connection, id, transition.hold)
+    connection.executemany(
+        "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?",
+        [(id, key, through) for key, through in transition.drop],
+    )
     for letter, state in transition.letters:
         connection.execute("UPDATE held SET state = ? WHERE id = ? AND state <> 'purged'", (str(state), letter))
     connection.executemany(
