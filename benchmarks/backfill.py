@@ -27,8 +27,8 @@ from engine.bench.report import console, plain_table
 from engine.bench.wire import Site
 
 PROFILES, BUFFER = 1_000_000, 100_000
-RATE, BATCH = 100.0, 100
-LIVE_PER_SECOND = 100.0
+RATE, BATCH = 30.0, 100
+LIVE_PER_SECOND = 50.0
 EVENTS_PER_REQUEST, CONNECTIONS = 500, 4
 PHASE_SECONDS, POLL_SECONDS, LONGEST_SECONDS = 10.0, 0.5, 1_800.0
 

@@ -49,6 +49,12 @@ class Reader:
         if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.holding.over():
             self._wake.set()
 
+    def is_behind_for_backfill(self) -> bool:
+        """Is there much that was not read yet, while backfill is on its way to disk? One that is behind for another
+        reason, because nothing leaves for example, is not waited for."""
+        behind = self._next - self.consumer.position
+        return behind > READ_EVENTS and self.consumer.coalescer.copies_under_way > 0
+
     async def recover(self, journal_next: int, dispatching: bool) -> None:
         """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a
         predecessor may have sent is in there, so nothing older can be sent after it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite import consumer_sql, held_sql
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
 from engine.model import LedgerEntry
 from engine.ports import Transition
@@ -106,6 +106,7 @@ def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transit
 def _forget(connection: sqlite3.Connection, id: int, key: bytes) -> None:
     connection.execute("DELETE FROM ledger WHERE consumer = ? AND key = ?", (id, key))
     connection.execute("DELETE FROM held WHERE consumer = ? AND key = ?", (id, key))
+    consumer_sql.forget_in_removed(connection, key)
     for row, packed in connection.execute("SELECT id, packed FROM verdicts WHERE consumer = ?", (id,)).fetchall():
         if key not in packed:
             continue
