@@ -526,14 +526,11 @@ class Coalescer:
         return profile.key in self._parked_keys and self._waiting.get(profile.key) is profile
 
     def _sweep_offsets(self) -> None:
-        """While an old profile waits, those of all that came and went behind it add up. One that a copy on its way will
-        make the lowest is of use."""
-        kept = [
-            (offset, key)
-            for offset, key in zip(self._offsets, self._owners, strict=True)
-            if self._is_lowest(key, offset) or self._holding.get(key, (NOTHING, NOTHING))[1] == offset
-        ]
-        self._offsets, self._owners = deque(offset for offset, _ in kept), deque(owner for _, owner in kept)
+        """Behind an old profile those of all that came and went add up. What a copy on its way makes lowest, stays."""
+        pairs = zip(self._offsets, self._owners, strict=True)
+        since = {key: offset for key, (_, offset) in self._holding.items()}
+        kept = [(at, key) for at, key in pairs if self._is_lowest(key, at) or since.get(key) == at]
+        self._offsets, self._owners = deque(at for at, _ in kept), deque(key for _, key in kept)
 
     def _is_lowest(self, key: bytes, offset: int) -> bool:
         for profile in (self._waiting.get(key), self._leased.get(key), self._forgetting.get(key)):

@@ -26,6 +26,10 @@ REFILL_SHARE = 0.25
 """Once backfill in memory has fallen to this part of a share, what is held of it is read back."""
 
 
+SLICE_PROFILES, SLICES_A_TRANSACTION = 1_000, 5
+"""So many are copied before others have their turn, and so often before they are written."""
+
+
 class Eraser(Protocol):
     """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
 
@@ -114,10 +118,14 @@ class Holding:
         weight = ready * coalescer.bytes // waiting
         return ready <= policy.max_profiles * REFILL_SHARE and weight <= policy.max_bytes * REFILL_SHARE
 
-    async def evict(self, limit: int = 5_000) -> None:
+    async def evict(self) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
         coalescer = self._consumer.coalescer
-        await self._hold(coalescer.evictable(max(0, min(limit, self.over() - coalescer.copies_under_way))))
+        for _ in range(SLICES_A_TRANSACTION):
+            too_many = self.over() - coalescer.copies_under_way
+            if too_many <= 0:
+                return
+            await self._hold(coalescer.evictable(min(SLICE_PROFILES, too_many)))
 
     async def expire(self, below: int) -> None:
         """Give up what has waited longest: every waiting profile with an event below this offset, with what is on disk
