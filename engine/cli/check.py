@@ -134,7 +134,19 @@ def warnings_of(config: Config) -> list[str]:
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
-    return found
+    return [*found, *_small_shares(config)]
+
+
+def _small_shares(config: Config) -> list[str]:
+    """Destinations share the buffer evenly; a batch that is larger than a share never fills."""
+    many = len(config.destinations)
+    return [
+        f"destination {it.name}: batch.{limit} is {getattr(it.batch, limit)}, and its share of the buffer "
+        f"{getattr(config.buffer, limit) // many} (buffer.{limit}, shared by {many} destinations)"
+        for it in config.destinations
+        for limit in ("max_profiles", "max_bytes")
+        if getattr(it.batch, limit) > getattr(config.buffer, limit) // many
+    ]
 
 
 def notes_of(config: Config) -> list[str]:

@@ -17,6 +17,9 @@ logger = logging.getLogger("engine.pipeline")
 READ_EVENTS = 2_000
 HELD_AT_ONCE = 500
 
+BEHIND_EVENTS = 500
+"""More than this that was not read yet is much, for a live event behind it."""
+
 
 class Reader:
     """Feeds one consumer. At the tail `offer` hands over from memory; `run` does everything else."""
@@ -53,7 +56,7 @@ class Reader:
         """Is there much that was not read yet, while backfill is on its way to disk? One that is behind for another
         reason, because nothing leaves for example, is not waited for."""
         behind = self._next - self.consumer.position
-        return behind > READ_EVENTS and self.consumer.coalescer.copies_under_way > 0
+        return behind > BEHIND_EVENTS and self.consumer.coalescer.copies_under_way > 0
 
     async def recover(self, journal_next: int, dispatching: bool) -> None:
         """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a

@@ -47,6 +47,18 @@ def test_a_listener_in_plain_text_is_warned_of(run: Run, config_file: Callable[.
     assert SHA not in json.dumps(report)
 
 
+def test_a_batch_that_is_larger_than_a_share_of_the_buffer_is_warned_of(
+    run: Run, config_file: Callable[..., Path]
+) -> None:
+    two = "[[destination]]\nname='x'\nevent_code='a'\n[[destination]]\nname='y'\nevent_code='b'\n"
+    config_file(f"[buffer]\nmax_profiles = 200\n{two}")
+    assert json.loads(run("check", "--json").stdout)["warnings"] == []
+    config_file(f"[buffer]\nmax_profiles = 199\n{two}")
+    warnings = json.loads(run("check", "--json").stdout)["warnings"]
+    assert len(warnings) == 2
+    assert "batch.max_profiles is 100, and its share of the buffer 99" in warnings[0]
+
+
 def connection_test(ok: bool, asked: list[Any]) -> Callable[..., Any]:
     async def try_connection(account: Any, destination: Any, **options: Any) -> dict[str, Any]:
         asked.append((account.name, destination.name, options))
