@@ -19,10 +19,14 @@ _HELD = "id, kind, at, reason, excerpt, state, profile"
 _KINDS, _STATES = frozenset(HeldKind), frozenset(LetterState)
 
 
-def hold(connection: sqlite3.Connection, id: int, several: Iterable[Held]) -> None:
+def hold(connection: sqlite3.Connection, id: int, several: Sequence[Held]) -> None:
     """A WAITING one takes the place of the key's earlier one, under an id of its own."""
     connection.executemany(
-        "INSERT OR REPLACE INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
+        "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'",
+        ((id, held.profile.key) for held in several if held.kind == HeldKind.WAITING),
+    )
+    connection.executemany(
+        "INSERT INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             (
