@@ -178,10 +178,12 @@ class State(Protocol):
     async def add_consumer(self, state: ConsumerState, /) -> None:
         """A name that exists is replaced with an empty ledger (its letters stay); durable on return."""
 
-    async def rename_consumer(self, old: str, new: str, /) -> None: ...
+    async def rename_consumer(self, old: str, new: str, /) -> None:
+        """Move everything that is stored of it, beside letters that a removed one of the new name has left."""
 
     async def remove_consumer(self, name: str, /) -> None:
-        """Delete everything that is stored of it."""
+        """Delete everything that is stored of it but its dead letters: they stay under its name until they are purged,
+        too old, or of somebody whom any consumer's `forget` names."""
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         """Apply all of it in one transaction; durable on return. `pauses`: account -> epoch seconds until which

@@ -16,6 +16,7 @@ from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.forwards import add_forward
 from engine.assembly.gauges import register_gauges
+from engine.assembly.outlook import wanted_of
 from engine.assembly.outward import Outward, build_outward, policy_of
 from engine.assembly.version import engine_version
 from engine.config import AccountConfig, Config, DestinationConfig
@@ -24,7 +25,7 @@ from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.pace import Pace
 from engine.core.progress import patience_of_sending
-from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
+from engine.core.reconcile import disagreements, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
 from engine.dispatcher import Account, Consumer
@@ -136,8 +137,6 @@ def build_storage(
 
 async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[str, ConsumerState], list[str]]:
     """The consumers as they go on, by name, and what there is to say about it. Raises ConfigError for orphans."""
-    wanted = [Wanted(one.name, one.identity(config.account_of(one)), one.start_at) for one in config.destinations]
-    wanted += [Wanted(one.name, one.identity(), one.start_at) for one in config.forwards]
     stored = await state.consumers()
     problems = disagreements(stored, tail.first, tail.next)
     if problems:
@@ -145,7 +144,7 @@ async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[
             f"{problems[0]}: the two files are not of one moment, or one of them is damaged. `rainfocus-engine journal "
             "check` says what is missing; or restore both from one backup"
         )
-    plan = reconcile(stored, wanted, tail.first, tail.next)
+    plan = reconcile(stored, wanted_of(config), tail.first, tail.next)
     if plan.orphans:
         raise ConfigError([orphan_problem(one, tail.next) for one in plan.orphans])
     for one in plan.add:
@@ -265,7 +264,7 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
     share = len(whole.destinations) + len(whole.forwards)
     return ConsumerPolicy(
         sources=None if "*" in config.sources else frozenset(config.sources),
-        handover=policy_of(config, refuse_synthetic=not account.sandbox),
+        handover=policy_of(config, account),
         dry_run=config.dry_run,
         suppress=config.suppress.enabled and whole.ledger.enabled,
         suppress_ttl_seconds=config.suppress.ttl_seconds,

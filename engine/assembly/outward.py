@@ -67,7 +67,13 @@ async def build_outward(
     outward = Outward(tokens, {}, {})
     for one in destinations:
         destination = RainFocusDestination(
-            one, config, mapper=mapper_of(one), policy=policy_of(one), session=session, clock=clock, random=random
+            one,
+            config,
+            mapper=mapper_of(one),
+            policy=policy_of(one, config),
+            session=session,
+            clock=clock,
+            random=random,
         )
         outward.destinations[one.name] = destination
         outward.testers[one.name] = Tester(config, one, account, tokens, destination, clock).run
@@ -123,16 +129,15 @@ def mapper_of(config: DestinationConfig) -> Mapper:
     )
 
 
-def policy_of(config: DestinationConfig, *, refuse_synthetic: bool = True) -> Policy:
-    """Who may leave, and which memberships a flag is about. An audience is named by its id, with or without namespace,
+def policy_of(config: DestinationConfig, account: AccountConfig) -> Policy:
+    """What may leave, and which memberships a flag is about. An audience is named by its id, with or without namespace,
     or by the name that producers give it."""
-    if "*" in config.audiences:
-        return Policy(exits=config.exits, refuse_synthetic=refuse_synthetic)
+    everybody = "*" in config.audiences
     return Policy(
-        audiences=frozenset(map(named, config.audiences)),
-        names=frozenset(map(as_text, config.audiences)),
+        audiences=None if everybody else frozenset(map(named, config.audiences)),
+        names=frozenset() if everybody else frozenset(map(as_text, config.audiences)),
         exits=config.exits,
-        refuse_synthetic=refuse_synthetic,
+        refuse_synthetic=not account.sandbox,
     )
 
 

@@ -95,7 +95,7 @@ def _sent(config: Config, destination: DestinationConfig, source: str, event: Ev
     if "*" not in destination.sources and source not in destination.sources:
         return Sent({}, "source")
     profile = Profile(event.key, event.content, event.traits, Lane.LIVE, 0, 0, 0, 1, 0.0, event.audiences)
-    policy = policy_of(destination, refuse_synthetic=not config.account_of(destination).sandbox)
+    policy = policy_of(destination, config.account_of(destination))
     if reason := exclusion(profile, policy):
         return Sent({}, reason)
     record = mapper_of(destination).encode(event.content, event.traits, flag(profile, policy))

@@ -10,9 +10,10 @@ import typer
 
 from engine.cli import output
 from engine.cli.options import ConfigPath, Json, StoreEmail
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, DataDirectoryError, EngineError
 
 if TYPE_CHECKING:
+    from engine.assembly.outlook import Outlook
     from engine.config import Config
 
 Connect = Annotated[
@@ -40,7 +41,10 @@ def check(
     """Name every problem of the configuration at once, and show where events would go.
 
     With --connect every destination is resolved, connected and asked for a token; nothing is written there. Only
-    --store writes, and only the attendee that you name. Exit 78 for a wrong configuration, 1 for a failed connection.
+    --store writes, and only the attendee that you name. Exit 78 for a wrong configuration or one that does not fit the
+    data directory, 1 for a failed connection.
+
+    With a data directory it also says which destinations would be new, changed or orphaned at the next start.
 
     With --sample nothing is sent at all: every record of the file is mapped and judged, and shown beside what would
     leave for each destination. This prints the values of the file, e-mail addresses too, since it is your file and
@@ -76,10 +80,10 @@ def check(
     report = _report(loaded)
     if connect:
         report["connections"] = asyncio.run(connections(loaded, [it.name for it in loaded.destinations], store))
-        report["ok"] = all(it["ok"] for it in report["connections"].values())
+        report["ok"] = report["ok"] and all(it["ok"] for it in report["connections"].values())
     output.print_json(report) if json else _show(report)
     if not report["ok"]:
-        raise typer.Exit(1)
+        raise typer.Exit(78 if report["problems"] else 1)
 
 
 async def connections(config: Config, names: list[str], store_email: str | None) -> dict[str, dict[str, Any]]:
@@ -105,19 +109,31 @@ async def _no_engine(config: Config) -> None:
 
 
 def _report(config: Config) -> dict[str, Any]:
+    from engine.assembly.outlook import outlook
     from engine.cli.reach import admin_url, ingress_url
 
+    found, unreadable = None, []
+    try:
+        found = outlook(config)
+    except DataDirectoryError as error:
+        unreadable.append(f"{error}: `rainfocus-engine journal check` says more")
     return {
-        "ok": True,
+        "ok": not found or not found.problems,
+        "problems": found.problems if found else [],
         "file": str(config.path),
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
         "forwards": [{"name": it.name, "url": it.url} for it in config.forwards],
-        "warnings": warnings_of(config),
-        "notes": notes_of(config),
+        "next_start": _next_start(found) if found else None,
+        "warnings": [*warnings_of(config), *unreadable],
+        "notes": found.notes if found else notes_of(config),
         "config": config.describe(),
     }
+
+
+def _next_start(found: Outlook) -> dict[str, list[str]]:
+    return {"kept": found.kept, "new": found.new, "changed": found.changed, "orphaned": found.orphaned}
 
 
 def _destination(config: Config, name: str) -> dict[str, Any]:
@@ -152,7 +168,19 @@ def warnings_of(config: Config) -> list[str]:
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
-    return found
+    return [*found, *_small_shares(config)]
+
+
+def _small_shares(config: Config) -> list[str]:
+    """Destinations share the buffer evenly; a batch that is larger than a share never fills."""
+    many = len(config.destinations)
+    return [
+        f"destination {it.name}: batch.{limit} is {getattr(it.batch, limit)}, and its share of the buffer "
+        f"{getattr(config.buffer, limit) // many} (buffer.{limit}, shared by {many} destinations)"
+        for it in config.destinations
+        for limit in ("max_profiles", "max_bytes")
+        if getattr(it.batch, limit) > getattr(config.buffer, limit) // many
+    ]
 
 
 def notes_of(config: Config) -> list[str]:
@@ -171,7 +199,7 @@ def notes_of(config: Config) -> list[str]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    output.say(f"{report['file']}: ok")
+    output.say(f"{report['file']}: {'ok' if not report['problems'] else 'does not fit the data directory'}")
     output.say(f"data_dir  {report['data_dir']}")
     for name, url in report["urls"].items():
         output.say(f"{name:<9} {url or 'a port that the system chooses'}")
@@ -181,6 +209,11 @@ def _show(report: dict[str, Any]) -> None:
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
     for forward in report["forwards"]:
         output.say(f"forward {forward['name']} -> {forward['url']}")
+    for change, names in (report["next_start"] or {}).items():
+        if names:
+            output.say(f"at the next start {change}: {', '.join(names)}")
+    for problem in report["problems"]:
+        output.say(f"problem: {problem}")
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     for remark in report["notes"]:

@@ -6,7 +6,7 @@ import pytest
 
 from engine import Config, Engine
 from engine.assembly.outward import policy_of
-from engine.config import DestinationConfig
+from engine.config import AccountConfig, DestinationConfig
 from engine.core.handover import exclusion
 from engine.model import Lane, Membership, Profile, Trait
 
@@ -15,7 +15,7 @@ def goes(chosen: str, id: str, name: str = "") -> bool:
     """Whether a member of the audience leaves for a destination that chose `chosen`."""
     content = b'{"email":"a@b.example"}'
     profile = Profile(bytes(32), content, Trait.EMAIL, Lane.LIVE, 0, 0, 0, 1, 0.0, {id: Membership(True, 1.0, name)})
-    return not exclusion(profile, policy_of(DestinationConfig(audiences=(chosen,))))
+    return not exclusion(profile, policy_of(DestinationConfig(audiences=(chosen,)), AccountConfig()))
 
 
 @pytest.mark.parametrize(
