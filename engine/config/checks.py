@@ -10,6 +10,7 @@ from typing import Any
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.problems import Reader, is_loopback
 from engine.config.relations import check_reference, check_secret
+from engine.config.runs import check_runs
 from engine.config.tables import IngressKeyConfig, Tables
 from engine.errors import ConfigError
 
@@ -23,6 +24,7 @@ def check(config: Tables, reader: Reader) -> None:
     _check_listeners(config, reader)
     if config.journal.kind == "kafka":
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
+    check_runs(config.runs, reader)
     for index, source in enumerate(config.sources):
         if source.format == "aep":
             reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')

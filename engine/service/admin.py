@@ -58,6 +58,8 @@ def _guarded(
         head = head_of(request)
         if operation.scope:
             access.require(head, operation.scope)
+            if operation.also:
+                access.require(head, operation.also)
         else:
             access.require_local(head)
         answer = await handler(request)

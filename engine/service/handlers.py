@@ -24,13 +24,15 @@ from engine.service.asking import (
     no_body,
     valid_email,
 )
+from engine.service.past import PastHandlers, destination
 
 
-class Handlers:
+class Handlers(PastHandlers):
     """Named as the operations of the OpenAPI document. What they return is the JSON of the answer."""
 
     def __init__(self, control: Callable[[], Control], access: Access, metrics: Metrics | None) -> None:
-        self._control, self._access, self._metrics = control, access, metrics
+        super().__init__(control, access)
+        self._metrics = metrics
 
     # -- profiles -------------------------------------------------------------------------------------------------
 
@@ -49,7 +51,7 @@ class Handlers:
         return {"destinations": self._control().destinations()}
 
     async def get_destination(self, request: web.Request) -> object:
-        return _destination(self._control(), request.match_info["name"])
+        return destination(self._control(), request.match_info["name"])
 
     async def test_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
@@ -60,26 +62,23 @@ class Handlers:
         control, name = self._named(request)
         await no_body(request)
         await control.pause(name)
-        return _destination(control, name)
+        return destination(control, name)
 
     async def resume_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
         await no_body(request)
         await control.resume(name)
-        return _destination(control, name)
+        return destination(control, name)
 
     def _named(self, request: web.Request) -> tuple[Control, str]:
         control, name = self._control(), request.match_info["name"]
-        _destination(control, name)
+        destination(control, name)
         return control, name
 
     # -- books ----------------------------------------------------------------------------------------------------
 
     async def get_status(self, request: web.Request) -> object:
         return self._control().status()
-
-    async def list_runs(self, request: web.Request) -> object:
-        return {"runs": self._control().runs()}
 
     async def get_audit(self, request: web.Request) -> object:
         return await self._control().audit()
@@ -127,12 +126,5 @@ class Handlers:
 def _which(control: Control, conditions: Conditions) -> LetterFilter:
     which = conditions.which()
     if which.consumer is not None:
-        _destination(control, which.consumer)
+        destination(control, which.consumer)
     return which
-
-
-def _destination(control: Control, name: str) -> dict[str, object]:
-    found = next((it for it in control.destinations() if it["name"] == name), None)
-    if found is None:
-        raise Problem("not-found", "there is no such destination; GET /v1/destinations lists them")
-    return found

@@ -56,6 +56,7 @@ class _Anybody(msgspec.Struct, frozen=True):
         {
             *("profiles:write", "profiles:view", "profiles:erase"),
             *("destinations:view", "destinations:manage", "destinations:activate"),
+            "segments:view",
         }
     )
     source: str = ""

@@ -52,7 +52,7 @@ def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
     (known,) = connection.execute("SELECT max(id) FROM consumer WHERE name = ?", (state.name,)).fetchone()
     connection.execute("BEGIN IMMEDIATE")
     if known is not None:
-        for table in ("count", "verdicts", "ledger"):
+        for table in ("count", "verdicts", "ledger", "run", "run_fate"):
             connection.execute(f"DELETE FROM {table} WHERE consumer = ?", (known,))
         connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", (known,))
     connection.execute(
@@ -81,7 +81,7 @@ def rename_consumer(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    for table in ("count", "verdicts", "ledger", "held"):
+    for table in ("count", "verdicts", "ledger", "held", "run", "run_fate"):
         connection.execute(f"DELETE FROM {table} WHERE consumer = (SELECT id FROM consumer WHERE name = ?)", (name,))
     connection.execute("DELETE FROM consumer WHERE name = ?", (name,))
     connection.execute("COMMIT")
