@@ -50,6 +50,7 @@ class Call(msgspec.Struct):
     event: str  # named in the URL, "" if not
     content: Any  # decoded JSON, or the Refusal of a body that is none
     keys: list[str]  # e-mail hashes: of all records if a fault asks for them, else of the first
+    attendee: str = ""  # the first that was stored
 
     @property
     def records(self) -> list[Any]:
@@ -208,7 +209,9 @@ def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], 
 
 
 def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
-    return sandbox.store.put(call.org_id, record, sandbox.clock.time()).attendee_id
+    id = sandbox.store.put(call.org_id, record, sandbox.clock.time()).attendee_id
+    call.attendee = call.attendee or id
+    return id
 
 
 def _log(
@@ -227,5 +230,6 @@ def _log(
             key=call.keys[0][:KEY_PREFIX] if call.keys else "",
             traceparent=printable(request.headers.get("traceparent", "")),
             fault=fault.kind if fault else "",
+            attendee=call.attendee,
         )
     )
