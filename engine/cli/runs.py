@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -69,7 +70,7 @@ def _row(run: dict[str, Any], audiences: bool) -> tuple[object, ...]:
     rate = run.get("activation_rate")
     errors = ", ".join(f"{it['code']} ×{it['recordCount']}" for it in run.get("errors", []))
     return (
-        output.when(run.get("started_at")),
+        f"{datetime.fromtimestamp(run['started_at'], UTC):%Y-%m-%dT%H:%MZ}",
         run.get("destination"),
         *((run.get("audience") or "(all)",) if audiences else ()),
         run.get("status"),

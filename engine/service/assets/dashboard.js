@@ -204,15 +204,16 @@ async function watch() {
 
 // -- hourly runs ------------------------------------------------------------------------------------------------
 
+const fullHour = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 const RUNS_EVERY_MS = 15000;
 const RUN_COLUMNS = [
-  ["Dataflow run start", (run) => moment(run.started_at)], ["Destination", (run) => run.destination],
+  ["Dataflow run start", (run) => fullHour(run.started_at)], ["Destination", (run) => run.destination],
   ["Status", (run) => run.status], ["Profiles received", (run) => number(run.profiles_received), "figure"],
   ["Identities activated", (run) => number(run.identities_activated), "figure"],
   ["Identities excluded", (run) => number(run.identities_excluded), "figure"],
   ["Identities failed", (run) => number(run.identities_failed), "figure"],
   ["Activation rate", (run) => (run.activation_rate === null ? "–" : `${(100 * run.activation_rate).toFixed(1)} %`), "figure"],
-  ["Errors", (run) => run.errors.map((error) => `${error.code} × ${number(error.recordCount)}`).join(", ") || "–"],
+  ["Errors", (run) => run.errors.map((error) => `${error.code}\u00a0×\u00a0${number(error.recordCount)}`).join(", ") || "–"],
 ];
 
 function runRow(run) {
@@ -222,6 +223,7 @@ function runRow(run) {
     cell.dataset.name = name;
     row.append(cell);
   }
+  row.lastChild.className = "codes";
   row.lastChild.title = run.errors.map((error) => `${error.code}: ${error.message}`).join("\n");
   return row;
 }
