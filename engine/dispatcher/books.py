@@ -60,7 +60,7 @@ class Books:
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
         self._skipped_above = 0
         self._notices: Notices = {}
-        self._removed = 0  # of the events that were given to `deliver`: of people who have left their audiences
+        self._deliveries = fates.Deliveries(activated)
         self.recent: dict[bytes, LedgerEntry] = {}  # verdicts that are not durable yet: the state file cannot know them
 
     # -- outcomes -------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Books:
             self._notify(profile, Outcome.DELIVERED)
         events = profile.events + len(profile.under or ())
         if profile.audiences:
-            self._removed += fates.deliver(self.open, profile, events, self._activated)
+            self._deliveries.add(self.open, profile.audiences, events)
         return events
 
     def delivered(self, profiles: int, events: int) -> None:
@@ -111,9 +111,7 @@ class Books:
         self._count(Outcome.DELIVERED, profiles)
         if events > profiles:
             self._count(Outcome.SUPERSEDED, events - profiles)
-        stayed, self._removed = events - self._removed, 0
-        if stayed:
-            self.open.fates[_DELIVERED] = self.open.fates.get(_DELIVERED, 0) + stayed
+        self._deliveries.close(self.open, events)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""
