@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.core import exports, runs
+from engine.errors import NoSpace
 from engine.history import HOUR_SECONDS, OutcomeFilter, Run, RunFilter
 from engine.model import HeldKind, Outcome
 from engine.ports import LetterFilter
@@ -47,7 +49,8 @@ class PastControl:
         if which.consumer not in {consumer.name for consumer in self._parts.consumers}:
             raise KeyError(which.consumer)
         after: bytes | None = None
-        await self._parts.pipeline.settler.flush()
+        with suppress(NoSpace):  # what could be written down is exported
+            await self._parts.pipeline.settler.flush()
         while True:
             entries, after = await self._parts.state.outcomes(which, after)
             yield [exports.row_of_entry(which.consumer, entry) for entry in entries]
