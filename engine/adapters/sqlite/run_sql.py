@@ -72,45 +72,53 @@ def count(connection: sqlite3.Connection, id: int, transition: Transition, audie
 
 
 def runs(connection: sqlite3.Connection, which: RunFilter, limit: int) -> list[Run]:
-    """As of one moment."""
-    where, values = _conditions(which)
-    rows = "(SELECT DISTINCT consumer, hour, '' AS audience FROM run)" if which.audience == "" else "run_fate"
+    """As of one moment. Hour by hour, so that a page costs what stands in it, however many hours are kept."""
     connection.execute("BEGIN")
-    keys = connection.execute(
-        f"SELECT DISTINCT f.hour, c.name, f.audience, c.id FROM {rows} f JOIN consumer c ON c.id = f.consumer "
-        f"WHERE {where} ORDER BY f.hour DESC, c.name, f.audience LIMIT ?",
-        (*values, limit),
-    ).fetchall()
-    found = [_run(connection, *key) for key in keys]
+    found: list[Run] = []
+    for hour, name, id in _hours(connection, which):
+        found += _of_hour(connection, id, Run(name, hour), which)
+        if len(found) >= limit:
+            break
     connection.execute("COMMIT")
-    return found
+    return found[:limit]
 
 
-def _conditions(which: RunFilter) -> tuple[str, list[object]]:
-    parts: list[tuple[str, tuple[object, ...]]] = [("f.hour > ?", (BEFORE,))]
+def _hours(connection: sqlite3.Connection, which: RunFilter) -> list[tuple[int, str, int]]:
+    """(hour, name of the consumer, its id) of what may be in the answer, in its order."""
+    parts: list[tuple[str, tuple[object, ...]]] = [("r.hour > ?", (BEFORE,))]
     if which.consumer is not None:
         parts.append(("c.name = ?", (which.consumer,)))
-    if which.audience is not None:
-        parts.append(("f.audience = ?", (which.audience,)))
     if which.since is not None:
-        parts.append(("f.hour >= ?", (math.ceil(which.since / HOUR_SECONDS),)))
+        parts.append(("r.hour >= ?", (math.ceil(which.since / HOUR_SECONDS),)))
     if which.until is not None:
-        parts.append(("f.hour < ?", (math.ceil(which.until / HOUR_SECONDS),)))
+        parts.append(("r.hour < ?", (math.ceil(which.until / HOUR_SECONDS),)))
     if which.below is not None:
-        hour, name, audience = which.below
-        parts.append(("(-f.hour, c.name, f.audience) > (?, ?, ?)", (-hour, name, audience)))
-    return " AND ".join(part for part, _ in parts), [value for _, values in parts for value in values]
+        parts.append(("(-r.hour, c.name) >= (?, ?)", (-which.below[0], which.below[1])))
+    where, values = " AND ".join(part for part, _ in parts), [value for _, some in parts for value in some]
+    return connection.execute(
+        "SELECT DISTINCT r.hour, c.name, c.id FROM run r JOIN consumer c ON c.id = r.consumer "
+        f"WHERE {where} ORDER BY r.hour DESC, c.name",
+        values,
+    ).fetchall()
 
 
-def _run(connection: sqlite3.Connection, hour: int, name: str, audience: str, id: int) -> Run:
-    fates = connection.execute(
-        "SELECT fate, events FROM run_fate WHERE consumer = ? AND hour = ? AND audience = ?", (id, hour, audience)
+def _of_hour(connection: sqlite3.Connection, id: int, whole: Run, which: RunFilter) -> list[Run]:
+    """The runs of one hour of one consumer: of all of it, and by audience."""
+    only, values = ("", ()) if which.audience is None else ("AND audience = ?", (which.audience,))
+    rows = connection.execute(
+        f"SELECT audience, fate, events FROM run_fate WHERE consumer = ? AND hour = ? {only} ORDER BY audience",
+        (id, whole.hour, *values),
     )
-    run = Run(name, hour, audience, dict(fates.fetchall()))
-    if not audience:
-        counts = connection.execute("SELECT name, events FROM run WHERE consumer = ? AND hour = ?", (id, hour))
-        run.counts = dict(counts.fetchall())
-    return run
+    found = {"": whole} if not which.audience else {}
+    for audience, fate, events in rows:
+        found.setdefault(audience, Run(whole.consumer, whole.hour, audience)).fates[fate] = events
+    begun = which.below is not None and which.below[:2] == (whole.hour, whole.consumer)
+    after = which.below[2] if begun and which.below is not None else None
+    wanted = [run for audience, run in found.items() if after is None or audience > after]
+    if wanted and wanted[0] is whole:
+        counts = connection.execute("SELECT name, events FROM run WHERE consumer = ? AND hour = ?", (id, whole.hour))
+        whole.counts = dict(counts.fetchall())
+    return wanted
 
 
 def prune_before(connection: sqlite3.Connection, hour: int) -> int:
