@@ -42,6 +42,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     this one (hour, consumer, audience) in the order of `History.runs`."""
 
     consumer: str | None = None
+    among: frozenset[str] | None = None  # consumers; None: all
     audience: str | None = ""
     since: float | None = None
     until: float | None = None

@@ -24,7 +24,8 @@ from engine.service.asking import (
     no_body,
     valid_email,
 )
-from engine.service.past import PastHandlers, destination
+from engine.service.narrowed import Narrowed
+from engine.service.past import PastHandlers, Seen, destination
 
 
 class Handlers(PastHandlers):
@@ -37,10 +38,10 @@ class Handlers(PastHandlers):
     # -- profiles -------------------------------------------------------------------------------------------------
 
     async def get_profile(self, request: web.Request) -> object:
-        return await self._control().lookup(key_from_path(request))
+        return await self._seen(request).lookup(key_from_path(request))
 
     async def lookup_profile(self, request: web.Request) -> object:
-        return await self._control().lookup(key_of_email((await body_as(request, Lookup)).email))
+        return await self._seen(request).lookup(key_of_email((await body_as(request, Lookup)).email))
 
     async def forget_profile(self, request: web.Request) -> object:
         return await self._control().forget(key_from_path(request))
@@ -48,10 +49,11 @@ class Handlers(PastHandlers):
     # -- destinations ---------------------------------------------------------------------------------------------
 
     async def list_destinations(self, request: web.Request) -> object:
-        return {"destinations": self._control().destinations()}
+        return {"destinations": self._seen(request).destinations()}
 
     async def get_destination(self, request: web.Request) -> object:
-        return destination(self._control(), request.match_info["name"])
+        control, name = self._named(request)
+        return destination(control, name)
 
     async def test_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
@@ -70,15 +72,15 @@ class Handlers(PastHandlers):
         await control.resume(name)
         return destination(control, name)
 
-    def _named(self, request: web.Request) -> tuple[Control, str]:
-        control, name = self._control(), request.match_info["name"]
-        destination(control, name)
+    def _named(self, request: web.Request) -> tuple[Seen, str]:
+        control, name = self._seen(request), request.match_info["name"]
+        self._admit(control, name)
         return control, name
 
     # -- books ----------------------------------------------------------------------------------------------------
 
     async def get_status(self, request: web.Request) -> object:
-        return self._control().status()
+        return self._seen(request).status()
 
     async def get_audit(self, request: web.Request) -> object:
         return await self._control().audit()
@@ -106,25 +108,24 @@ class Handlers(PastHandlers):
         with_content = conditions.flag("content")
         if with_content:
             self._access.require(head_of(request), "profiles:view")
-        control = self._control()
-        return await control.letters(_which(control, conditions), limit, after=after, with_content=with_content)
+        control = self._seen(request)
+        return await control.letters(self._which(control, conditions), limit, after=after, with_content=with_content)
 
     async def replay_dead_letters(self, request: web.Request) -> object:
         conditions = await Conditions.of(request, "dry_run")
-        control = self._control()
-        which = _which(control, conditions)
+        control = self._seen(request)
+        which = self._which(control, conditions)
         if which.state != LetterState.KEPT:
             raise Problem("bad-request", "only kept letters can be replayed; leave state out")
         return await control.replay(which, dry_run=conditions.flag("dry_run"))
 
     async def purge_dead_letters(self, request: web.Request) -> object:
         conditions = await Conditions.of(request, "dry_run")
-        control = self._control()
-        return await control.purge(_which(control, conditions), dry_run=conditions.flag("dry_run"))
+        control = self._seen(request)
+        return await control.purge(self._which(control, conditions), dry_run=conditions.flag("dry_run"))
 
-
-def _which(control: Control, conditions: Conditions) -> LetterFilter:
-    which = conditions.which()
-    if which.consumer is not None:
-        destination(control, which.consumer)
-    return which
+    def _which(self, control: Seen, conditions: Conditions) -> LetterFilter:
+        which = conditions.which()
+        if which.consumer is not None:
+            self._admit(control, which.consumer)
+        return control.only(which) if isinstance(control, Narrowed) else which

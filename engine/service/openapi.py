@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
+from engine.config import Scope
 from engine.core.exports import FORMATS
 from engine.core.runs import COMPLETED, PROCESSING
 from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
@@ -14,6 +15,7 @@ from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
 from engine.service.past import OUTCOMES, RUN_FORMATS
 
 Json = dict[str, Any]
+SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 def _object(required: Mapping[str, Json] | None = None, **optional: Json) -> Json:
@@ -101,7 +103,14 @@ SCHEMAS: dict[str, Json] = {
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
     "Text": TEXT,
+    "Token": _object({"access_token": TEXT, "token_type": {"const": "Bearer"}, "expires_in": WHOLE, "scope": TEXT}),
+    "TokenRequest": _object(
+        {"grant_type": {"const": "client_credentials"}}, client_id=TEXT, client_secret=TEXT, scope=TEXT
+    ),
 }
+
+BODY_KINDS: dict[str, Iterable[str]] = {"Events": MEDIA_TYPES, "TokenRequest": ("application/x-www-form-urlencoded",)}
+"""Media types of the bodies that are not JSON alone."""
 
 
 MEANING = {202: "Accepted", 207: "Accepted in part", 422: "Every record was rejected", 503: "Not now"}
@@ -160,6 +169,10 @@ def document(version: str = "0") -> Json:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "client": {
+                    "type": "oauth2",
+                    "flows": {"clientCredentials": {"tokenUrl": "oauth/token", "scopes": dict.fromkeys(SCOPES, "")}},
+                },
             },
         },
     }
@@ -181,13 +194,14 @@ def _entry(operation: Operation) -> Json:
         "security": [],
     }
     if operation.scope:
-        entry["security"] = [{"bearer": []}, {"header": []}, {}]
-        scopes = f"scopes {operation.scope} and {operation.also}" if operation.also else f"scope {operation.scope}"
-        entry["description"] = f"Needs a key with the {scopes}; without keys, this machine."
+        scopes = [scope for scope in (operation.scope, operation.also) if scope]
+        entry["security"] = [{"bearer": []}, {"header": []}, {"client": scopes}, {}]
+        named = f"scope{'s' * (len(scopes) > 1)} {' and '.join(scopes)}"
+        entry["description"] = f"Needs a key with the {named}; without keys, this machine."
     if operation.body:
-        kinds = MEDIA_TYPES if operation.body == "Events" else ("application/json",)
+        kinds = BODY_KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup")
+        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup", "TokenRequest")
     return entry
 
 

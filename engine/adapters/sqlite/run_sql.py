@@ -95,11 +95,12 @@ def _hours(connection: sqlite3.Connection, which: RunFilter) -> list[tuple[int, 
     if which.below is not None:
         parts.append(("(-r.hour, c.name) >= (?, ?)", (-which.below[0], which.below[1])))
     where, values = " AND ".join(part for part, _ in parts), [value for _, some in parts for value in some]
-    return connection.execute(
+    rows = connection.execute(
         "SELECT DISTINCT r.hour, c.name, c.id FROM run r JOIN consumer c ON c.id = r.consumer "
         f"WHERE {where} ORDER BY r.hour DESC, c.name",
         values,
-    ).fetchall()
+    )
+    return [row for row in rows if which.among is None or row[1] in which.among]
 
 
 def _of_hour(connection: sqlite3.Connection, id: int, whole: Run, which: RunFilter) -> list[Run]:
