@@ -23,6 +23,8 @@ from engine.core.window import Window
 from engine.dispatcher import Account
 from engine.metrics import AccountMetrics
 from engine.ports import Clock, Destination
+from engine.profiles.aep_audiences import named
+from engine.profiles.fields import as_text
 from engine.profiles.mapping import Mapper
 
 TOKEN_CONNECTIONS = 1
@@ -121,10 +123,17 @@ def mapper_of(config: DestinationConfig) -> Mapper:
     )
 
 
-def policy_of(config: DestinationConfig) -> Policy:
-    """What `encode` needs to know of the hand-over: which memberships a flag is about."""
-    audiences = None if "*" in config.audiences else frozenset(config.audiences)
-    return Policy(audiences=audiences, exits=config.exits)
+def policy_of(config: DestinationConfig, *, refuse_synthetic: bool = True) -> Policy:
+    """Who may leave, and which memberships a flag is about. An audience is named by its id, with or without namespace,
+    or by the name that producers give it."""
+    if "*" in config.audiences:
+        return Policy(exits=config.exits, refuse_synthetic=refuse_synthetic)
+    return Policy(
+        audiences=frozenset(map(named, config.audiences)),
+        names=frozenset(map(as_text, config.audiences)),
+        exits=config.exits,
+        refuse_synthetic=refuse_synthetic,
+    )
 
 
 __all__ = ["Outward", "build_outward", "try_connection"]

@@ -53,7 +53,7 @@ class PastControl:
             await self._parts.pipeline.settler.flush()
         while True:
             entries, after = await self._parts.state.outcomes(which, after)
-            yield [exports.row_of_entry(which.consumer, entry) for entry in entries]
+            yield [exports.row_of_entry(which.consumer, entry) for entry in entries if entry.outcome]
             if after is None:
                 break
         if which.outcome is None or which.outcome in KINDS:

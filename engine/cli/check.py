@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,18 +20,44 @@ Connect = Annotated[
 ]
 
 
-def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail = None, json: Json = False) -> None:
+Sample = Annotated[
+    Path | None,
+    typer.Option("--sample", metavar="FILE", help="Show what the records of this JSON, NDJSON or CSV file become."),
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="The [[source]] of the sample. Default: the first.")
+]
+
+
+def check(
+    config: ConfigPath = None,
+    connect: Connect = False,
+    store: StoreEmail = None,
+    sample: Sample = None,
+    source: SourceName = None,
+    json: Json = False,
+) -> None:
     """Name every problem of the configuration at once, and show where events would go.
 
     With --connect every destination is resolved, connected and asked for a token; nothing is written there. Only
     --store writes, and only the attendee that you name. Exit 78 for a wrong configuration, 1 for a failed connection.
 
-    Example:
+    With --sample nothing is sent at all: every record of the file is mapped and judged, and shown beside what would
+    leave for each destination. This prints the values of the file, e-mail addresses too, since it is your file and
+    your terminal. Exit 1 if a record is rejected.
+
+    Examples:
 
         rainfocus-engine check --connect
+
+        rainfocus-engine check --sample examples/aep_http_api.json --source aep
     """
     if store and not connect:
         raise typer.BadParameter("needs --connect", param_hint="--store")
+    if sample and connect:
+        raise typer.BadParameter("sends nothing; leave out --connect", param_hint="--sample")
+    if source and not sample:
+        raise typer.BadParameter("needs --sample", param_hint="--source")
     from engine.config import Config, locate
 
     path = locate(config)
@@ -40,6 +67,12 @@ def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail
         if json:
             output.print_json({"ok": False, "file": str(path), "problems": error.problems})
         raise
+    if sample:
+        from engine.cli.check_sample import check_sample
+
+        if not check_sample(loaded, sample, source, json):
+            raise typer.Exit(1)
+        return
     report = _report(loaded)
     if connect:
         report["connections"] = asyncio.run(connections(loaded, [it.name for it in loaded.destinations], store))
@@ -80,6 +113,7 @@ def _report(config: Config) -> dict[str, Any]:
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
+        "forwards": [{"name": it.name, "url": it.url} for it in config.forwards],
         "warnings": warnings_of(config),
         "notes": notes_of(config),
         "config": config.describe(),
@@ -124,10 +158,15 @@ def warnings_of(config: Config) -> list[str]:
 def notes_of(config: Config) -> list[str]:
     """What a new destination will get."""
     meaning = {"now": "only events that come from then on", "oldest": "everything that is still in the journal"}
-    return [
+    begins = [
         f"destination {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
         "whenever its name, environment, URL, org id or event code changes"
         for it in config.destinations
+    ]
+    return begins + [
+        f"forward {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
+        "whenever its name or URL changes"
+        for it in config.forwards
     ]
 
 
@@ -140,6 +179,8 @@ def _show(report: dict[str, Any]) -> None:
         (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
     ]
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
+    for forward in report["forwards"]:
+        output.say(f"forward {forward['name']} -> {forward['url']}")
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     for remark in report["notes"]:

@@ -40,7 +40,14 @@ def fold_audiences(
         known = folded.get(audience)
         if known is None or membership.qualified_at >= known.qualified_at:
             folded[audience] = membership
+        if known is not None and known.name != membership.name:
+            folded[audience] = _named(folded[audience], membership.name or known.name)
     return folded
+
+
+def _named(membership: Membership, name: str) -> Membership:
+    """An audience keeps the name that it was given last, also where a later event does not repeat it."""
+    return Membership(membership.realized, membership.qualified_at, name)
 
 
 def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:
@@ -142,3 +149,10 @@ def overtaken(part: Profile, confirmed_through: int) -> bool:
     it must not be sent any more."""
     emptied = part.content == EMPTY and not part.traits & _ERASED
     return emptied or confirmed_through > part.through
+
+
+def copy_to_store(profile: Profile) -> Profile:
+    """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
+    under = [copy_to_store(part) for part in profile.under] if profile.under else None
+    passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
+    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core.audit import outcomes_of
-from engine.core.fold import events_of
+from engine.core.codec import newer_entry
+from engine.core.fold import copy_to_store, events_of
 from engine.dispatcher import fates
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
@@ -152,6 +153,11 @@ class Books:
             entry.confirmed_through = known.confirmed_through
         self.recent[entry.key] = entry
 
+    def changed(self, key: bytes, attendee_id: str, *, at: float) -> None:
+        """Somebody has changed this attendee there: no digest is certain any more, and the id may be new."""
+        change = LedgerEntry(key, "", "", NOTHING, NOTHING, b"", at, attendee_id)
+        self._write(newer_entry(self.recent.get(key), change))
+
     def bury(self, profile: Profile, kind: HeldKind, reason: str, excerpt: str, *, at: float) -> None:
         """Dead-letter it (or let it expire): outcome and letter in one transaction."""
         letter = copy_to_store(profile)
@@ -281,15 +287,10 @@ class Books:
 
 
 def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
+    if not entry.outcome:  # a change alone: the rest of what is known is stored
+        return KeyState(newer_entry(stored.entry, entry), stored.held)
     if stored.entry is not None and stored.entry.settled_through > entry.settled_through:
         entry = stored.entry
     confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)
     held = stored.held if stored.held and stored.held.profile.last > entry.settled_through else None
     return KeyState(msgspec.structs.replace(entry, confirmed_through=confirmed), held)
-
-
-def copy_to_store(profile: Profile) -> Profile:
-    """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
-    under = [copy_to_store(part) for part in profile.under] if profile.under else None
-    passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
-    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)

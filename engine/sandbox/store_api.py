@@ -209,9 +209,11 @@ def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], 
 
 
 def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
-    id = sandbox.store.put(call.org_id, record, sandbox.clock.time()).attendee_id
-    call.attendee = call.attendee or id
-    return id
+    attendee = sandbox.store.put(call.org_id, record, sandbox.clock.time())
+    if sandbox.settings.push_writes:
+        sandbox.push.offer(sandbox.push.record_of(attendee, "AttendeeUpdated"))
+    call.attendee = call.attendee or attendee.attendee_id
+    return attendee.attendee_id
 
 
 def _log(
