@@ -8,4 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-UPGRADES: Mapping[int, str] = {}
+_RUNS = """
+CREATE TABLE run (
+    consumer INTEGER NOT NULL, hour INTEGER NOT NULL, name TEXT NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (consumer, hour, name)
+) WITHOUT ROWID;
+CREATE TABLE run_fate (
+    consumer INTEGER NOT NULL, hour INTEGER NOT NULL, audience TEXT NOT NULL, fate TEXT NOT NULL,
+    events INTEGER NOT NULL, PRIMARY KEY (consumer, hour, audience, fate)
+) WITHOUT ROWID;
+INSERT INTO run SELECT consumer, -1, name, events FROM count
+"""
+
+UPGRADES: Mapping[int, str] = {2: _RUNS}
