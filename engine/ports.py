@@ -108,9 +108,10 @@ class ConsumerState(msgspec.Struct):
 class Transition(msgspec.Struct):
     """One consumer's part of a settling transaction. Every field is applied, or none.
 
-    `verdicts`: new last outcome by key. An entry replaces outcome, reason, digest, time and attendee id (an empty id
-    keeps the old one); both offsets only grow. `hold`: a WAITING one replaces the key's earlier WAITING one; DEAD and
-    EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
+    `verdicts`: new last outcome by key, in order. An entry replaces outcome, reason, digest, time and attendee id (an
+    empty id keeps the old one); both offsets only grow. One without an outcome (the destination reports a change) keeps
+    outcome, reason and time, and takes the digest away. `hold`: a WAITING one replaces the key's earlier WAITING one;
+    DEAD and EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
     `drop`: (key, through): the key's WAITING profile is deleted if its `profile.last` <= through.
     `letters`: (id, new state). `forget`: (key, offset): delete the key's ledger entry, held profiles and dead
     letters, but remember it as settled through `offset` for `accounted`. `accounted`: (key, offset): settled through

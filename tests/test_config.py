@@ -457,8 +457,10 @@ def test_every_unknown_key_of_every_table_is_refused_by_its_full_path(header, da
     node: dict[str, Any] = tables
     for part in header.split("."):
         path = f"{path}.{part}" if path else part
-        listed = path.rpartition(".")[2] in ("source", "account", "destination", "keys", "clients")
-        inner: dict[str, Any] = {"sha256": "0" * 64} if part in ("keys", "clients") else {}
+        listed = path.rpartition(".")[2] in ("source", "account", "destination", "forward", "keys", "clients")
+        secret = {"sha256": "0" * 64}
+        hook = {"url": "https://a.example", "secret": "x" * 32}
+        inner: dict[str, Any] = {"keys": secret, "clients": secret, "forward": hook}.get(part, {}).copy()
         node[part] = [inner] if listed else inner
         path, node = (f"{path}[0]" if listed else path), inner
     node[name] = 1
@@ -664,6 +666,7 @@ def test_every_public_table_is_masked_in_its_repr():
     }
     secrets = ("sha256", "previous_sha256", "secret_env")
     expected = {(callers, it) for callers in ("ingress.keys", "ingress.clients") for it in secrets}
+    expected |= {("forward", it) for it in ("secret", "secret_env")}
     expected |= {("account", it) for it in ("client_id", "client_id_env", "client_secret", "client_secret_env")}
     assert marked == expected
     assert "***" in repr(AccountConfig(client_secret="x"))

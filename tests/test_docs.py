@@ -86,7 +86,7 @@ def test_every_toml_block_is_understood(page: Path, tmp_path: Path) -> None:
             assert parse_document(block.encode(), toml=True)
             continue
         secrets = tmp_path / "secret"
-        secrets.write_text("secret")
+        secrets.write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         tables = tomllib.loads(re.sub(r'(_file = )"[^"]*"', rf'\g<1>"{secrets}"', block))
         Config.from_dict(tables, base=tmp_path)
 

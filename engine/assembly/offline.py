@@ -50,7 +50,7 @@ async def remove_destination(config: Config, name: str) -> None:
     """Delete backlog, ledger, counts and dead letters of a destination that has left the configuration.
 
     Raises EngineError when it has not, or when nothing is stored of it."""
-    if name in {destination.name for destination in config.destinations}:
+    if name in config.consumer_names:
         raise EngineError(f"destination {name!r} is still in the configuration: take it out first")
     async with _state(config) as state:
         _stored(await state.consumers(), name)
@@ -61,7 +61,8 @@ async def rename_destination(config: Config, old: str, new: str) -> None:
     """Move all that is stored of a destination to the name that it has in the configuration now.
 
     Raises EngineError when that is not the same place under another name."""
-    wanted = {destination.name: destination for destination in config.destinations}
+    wanted = {one.name: one.identity(config.account_of(one)) for one in config.destinations}
+    wanted |= {one.name: one.identity() for one in config.forwards}
     if new not in wanted:
         raise EngineError(f"destination {new!r} is not in the configuration: change the name there first")
     if old in wanted:
@@ -71,7 +72,7 @@ async def rename_destination(config: Config, old: str, new: str) -> None:
         moved = _stored(stored, old)
         if new in {one.name for one in stored}:
             raise EngineError(f"destination {new!r} has a backlog of its own: it cannot take over another one's")
-        if moved.identity != wanted[new].identity(config.account_of(wanted[new])):
+        if moved.identity != wanted[new]:
             raise EngineError(
                 f"destination {new!r} points somewhere else than {old!r} did (environment, URL, org id or event code), "
                 "so it cannot take over its backlog and ledger; 'destinations remove' expires them"

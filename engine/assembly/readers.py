@@ -33,6 +33,7 @@ def readers_of(config: Config, now: Callable[[], float]) -> dict[str, tuple[Read
                 max_events=config.ingress.max_events,
                 format=source.format,
                 now=now,
+                phone_e164=source.phone_e164,
             ),
             Lane[source.lane.upper()],
         )

@@ -113,6 +113,7 @@ def _report(config: Config) -> dict[str, Any]:
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
+        "forwards": [{"name": it.name, "url": it.url} for it in config.forwards],
         "warnings": warnings_of(config),
         "notes": notes_of(config),
         "config": config.describe(),
@@ -157,10 +158,15 @@ def warnings_of(config: Config) -> list[str]:
 def notes_of(config: Config) -> list[str]:
     """What a new destination will get."""
     meaning = {"now": "only events that come from then on", "oldest": "everything that is still in the journal"}
-    return [
+    begins = [
         f"destination {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
         "whenever its name, environment, URL, org id or event code changes"
         for it in config.destinations
+    ]
+    return begins + [
+        f"forward {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
+        "whenever its name or URL changes"
+        for it in config.forwards
     ]
 
 
@@ -173,6 +179,8 @@ def _show(report: dict[str, Any]) -> None:
         (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
     ]
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
+    for forward in report["forwards"]:
+        output.say(f"forward {forward['name']} -> {forward['url']}")
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     for remark in report["notes"]:

@@ -9,6 +9,8 @@ from engine.config.access import IngressClientConfig as IngressClientConfig
 from engine.config.access import IngressKeyConfig as IngressKeyConfig
 from engine.config.access import effective as effective
 from engine.config.checks_outward import TARGET_FIELDS as TARGET_FIELDS
+from engine.config.forward import RAINFOCUS as RAINFOCUS
+from engine.config.forward import ForwardConfig as ForwardConfig
 from engine.config.kinds import NAME as NAME
 from engine.config.kinds import Name as Name
 from engine.config.kinds import Scope as Scope

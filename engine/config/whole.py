@@ -16,6 +16,7 @@ import msgspec
 from engine.config.access import KEY_SECRET
 from engine.config.checks import check
 from engine.config.checks_outward import CLIENT_ID, CLIENT_SECRET
+from engine.config.forward import FORWARD_SECRET
 from engine.config.kinds import Table
 from engine.config.mapping import read_mapping
 from engine.config.problems import Reader, keys_of, masked, parse
@@ -98,6 +99,7 @@ def _completed(config: Config, reader: Reader) -> Config:
     sources = [_with_rules(it, f"source[{i}].mapping", reader) for i, it in enumerate(config.sources)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
+    forwards = [_one_place(it, f"forward[{i}]", FORWARD_SECRET, reader) for i, it in enumerate(config.forwards)]
     ingress = msgspec.structs.replace(ingress, keys=tuple(keys), clients=tuple(clients))
     return msgspec.structs.replace(
         config,
@@ -105,6 +107,7 @@ def _completed(config: Config, reader: Reader) -> Config:
         sources=tuple(sources),
         accounts=tuple(accounts),
         destinations=tuple(destinations),
+        forwards=tuple(forwards),
     )
 
 

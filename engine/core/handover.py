@@ -24,6 +24,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     names: frozenset[str] = frozenset()  # audiences by their names, where producers give them, beside those by id
     exits: str = "ignore"
     refuse_synthetic: bool = True
+    needs_email: bool = True
 
 
 def exclusion(profile: Profile, policy: Policy) -> str:
@@ -33,7 +34,7 @@ def exclusion(profile: Profile, policy: Policy) -> str:
         return "lost"
     if profile.traits & _ERASED:
         return "forgotten"
-    if not profile.traits & _EMAIL:
+    if policy.needs_email and not profile.traits & _EMAIL:
         return "no_email"
     if policy.refuse_synthetic and SYNTHETIC in profile.content:
         return "synthetic"

@@ -15,6 +15,7 @@ from engine.profiles.json_format import Framed, json_records, ndjson_records
 from engine.profiles.parsed import BodyUnreadable as BodyUnreadable
 from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
+from engine.profiles.phones import e164
 from engine.profiles.records import RecordJudge
 from engine.profiles.typed import TypedPath
 
@@ -31,7 +32,8 @@ class Reader:
     `mapping`: target field -> where its value is, looked up before the plain name. `extra_fields`: names beside the 12
     that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body. `format`:
     "auto" knows AEP's shapes when it sees them, "aep" takes every record for one, "profile" none. `now`: epoch
-    seconds, asked for memberships that AEP sends without a time.
+    seconds, asked for memberships that AEP sends without a time. `phone_e164`: phone numbers are brought to E.164, see
+    `profiles.phones`.
     """
 
     def __init__(
@@ -43,9 +45,12 @@ class Reader:
         max_events: int,
         format: str = "auto",
         now: Callable[[], float] = lambda: 0.0,
+        phone_e164: bool = False,
     ) -> None:
-        self.judge = RecordJudge(mapping, extra_fields, order, format, now)
-        self._typed = None if mapping or format == "aep" else TypedPath(self.judge.extra, self.judge.by_time)
+        check_phone = e164() if phone_e164 else None
+        self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone)
+        exact = mapping or phone_e164 or format == "aep"
+        self._typed = None if exact else TypedPath(self.judge.extra, self.judge.by_time)
         self._unfolds = format != "profile"
         self._max_events = max_events
 

@@ -54,7 +54,10 @@ class RecordJudge:
         order: str,
         format: str = "auto",
         now: Callable[[], float] = lambda: 0.0,
+        *,
+        check_phone: Callable[[str, str], str] | None = None,
     ) -> None:
+        self._check_phone = check_phone
         self.rules = {name: Rule(it, text=name == HASH or name not in RECORD_KEYS) for name, it in mapping.items()}
         self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
@@ -156,11 +159,22 @@ class RecordJudge:
                 country = None if name == "countryid" else country
         if country is not None:
             country = values["countryid"]
+        if self._check_phone is not None and values.get("phone"):
+            self._phone(values, country or "", index, parsed, self._check_phone)
         try:
             values["state"] = check_state(record.get("state"), country)
         except FieldRefused as refused:
             parsed.drop(index, "state", refused.reason)
         return values
+
+    def _phone(
+        self, values: dict[str, str], country: str, index: int, parsed: Parsed, check: Callable[[str, str], str]
+    ) -> None:
+        try:
+            values["phone"] = check(values["phone"], country)
+        except FieldRefused as refused:
+            del values["phone"]
+            parsed.drop(index, "phone", refused.reason)
 
     def _identity(self, record: Mapping[str, object], index: int, parsed: Parsed) -> tuple[bytes, str]:
         """(key, normalised address or ""). Raises Refused."""

@@ -70,6 +70,7 @@ SCHEMAS: dict[str, Json] = {
     "Anything": ANY,
     "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
     "Backup": _object({"directory": TEXT}),
+    "Changes": {"description": "One record, an array of them, or the envelopes of AEP's streaming ingestion"},
     "Destination": DESTINATION,
     "Destinations": _object({"destinations": _list(_ref("Destination"))}),
     "Events": {"description": 'One profile, an array of them, {"profiles": […]}, or what AEP sends'},
@@ -94,7 +95,11 @@ SCHEMAS: dict[str, Json] = {
     ),
 }
 
-BODY_KINDS: dict[str, Iterable[str]] = {"Events": MEDIA_TYPES, "TokenRequest": ("application/x-www-form-urlencoded",)}
+BODY_KINDS: dict[str, Iterable[str]] = {
+    "Events": MEDIA_TYPES,
+    "Changes": [kind for kind in MEDIA_TYPES if kind != "text/csv"],
+    "TokenRequest": ("application/x-www-form-urlencoded",),
+}
 """Media types of the bodies that are not JSON alone."""
 
 
@@ -179,7 +184,7 @@ def _entry(operation: Operation) -> Json:
     if operation.body:
         kinds = BODY_KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup", "TokenRequest")
+        entry["requestBody"]["required"] = operation.body in ("Events", "Changes", "Lookup", "Backup", "TokenRequest")
     return entry
 
 

@@ -26,6 +26,15 @@ def test_a_right_configuration_shows_where_events_would_go(run: Run, config_file
     assert all(it in text for it in ("http://127.0.0.1:8080", "warning: ", "note: "))
 
 
+def test_forwards_are_shown_with_where_they_go(run: Run, config_file: Callable[..., Path]) -> None:
+    config_file(f"[[forward]]\nname='hook'\nurl='https://hook.example/x'\nsecret='{'A' * 32}'\n")
+    report = json.loads(run("check", "--json").stdout)
+    assert report["forwards"] == [{"name": "hook", "url": "https://hook.example/x"}]
+    assert "A" * 32 not in json.dumps(report)
+    assert any(note.startswith("forward hook: starts at 'now'") for note in report["notes"])
+    assert "hook -> https://hook.example/x" in run("check").stdout
+
+
 def test_a_wrong_one_lists_all_problems_in_json_too(run: Run, config_file: Callable[..., Path]) -> None:
     config_file("prot = 3\n[log]\nlevel = 'loud'\n")
     result = run("check", "--json")

@@ -49,7 +49,10 @@ _NO_LETTERS = (
 )
 _UPSERT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
-    outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
+    outcome = CASE excluded.outcome WHEN '' THEN outcome ELSE excluded.outcome END,
+    reason = CASE excluded.outcome WHEN '' THEN reason ELSE excluded.reason END,
+    at = CASE WHEN excluded.outcome = '' AND outcome <> '' THEN at ELSE excluded.at END,
+    digest = excluded.digest,
     settled_through = max(settled_through, excluded.settled_through),
     confirmed_through = max(confirmed_through, excluded.confirmed_through),
     attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
