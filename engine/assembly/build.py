@@ -17,12 +17,11 @@ from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, Sq
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.gauges import register_gauges
-from engine.assembly.outward import Outward, build_outward
+from engine.assembly.outward import Outward, build_outward, policy_of
 from engine.config import AccountConfig, Config, DestinationConfig
 from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
-from engine.core.handover import Policy
 from engine.core.pace import Pace
 from engine.core.progress import patience_of_sending
 from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
@@ -263,11 +262,7 @@ def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) ->
     share = len(whole.destinations)
     return ConsumerPolicy(
         sources=None if "*" in config.sources else frozenset(config.sources),
-        handover=Policy(
-            audiences=None if "*" in config.audiences else frozenset(config.audiences),
-            exits=config.exits,
-            refuse_synthetic=not account.sandbox,
-        ),
+        handover=policy_of(config, refuse_synthetic=not account.sandbox),
         dry_run=config.dry_run,
         suppress=config.suppress.enabled and whole.ledger.enabled,
         suppress_ttl_seconds=config.suppress.ttl_seconds,

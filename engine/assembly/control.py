@@ -242,6 +242,7 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
         destination=name,
         through=profile.through,
         letter=letter,
+        consents=profile.consents,
     )
 
 

@@ -18,6 +18,7 @@ from engine.assembly.connection import Tester
 from engine.config import AccountConfig, DestinationConfig
 from engine.core.backoff import Backoff
 from engine.core.breaker import Breaker
+from engine.core.consent import Rule
 from engine.core.handover import Policy
 from engine.core.window import Window
 from engine.dispatcher import Account
@@ -121,10 +122,14 @@ def mapper_of(config: DestinationConfig) -> Mapper:
     )
 
 
-def policy_of(config: DestinationConfig) -> Policy:
-    """What `encode` needs to know of the hand-over: which memberships a flag is about."""
-    audiences = None if "*" in config.audiences else frozenset(config.audiences)
-    return Policy(audiences=audiences, exits=config.exits)
+def policy_of(config: DestinationConfig, *, refuse_synthetic: bool = True) -> Policy:
+    """What may leave; `encode` needs to know of it which memberships and consents a flag is about."""
+    return Policy(
+        audiences=None if "*" in config.audiences else frozenset(config.audiences),
+        exits=config.exits,
+        refuse_synthetic=refuse_synthetic,
+        consents=tuple(Rule(it.required, frozenset(it.accepted), it.absent == "allow") for it in config.consent),
+    )
 
 
 __all__ = ["Outward", "build_outward", "try_connection"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from engine.config import Config
+from engine.core.consent import places_of
 from engine.model import Lane
 from engine.profiles.fields import TARGET_FIELDS
 from engine.profiles.formats import Reader
@@ -19,9 +20,15 @@ def extra_fields(config: Config) -> frozenset[str]:
     return frozenset(named - set(TARGET_FIELDS))
 
 
+def consent_paths(config: Config) -> frozenset[str]:
+    """What is kept of a record's consents: all that bears on what some destination asks for."""
+    asked = [rule.required for destination in config.destinations for rule in destination.consent]
+    return frozenset(place for path in asked for place in places_of(path))
+
+
 def readers_of(config: Config) -> dict[str, tuple[Reader, Lane]]:
     """source -> (reader, the lane of its events)."""
-    extra = extra_fields(config)
+    extra, consents = extra_fields(config), consent_paths(config)
     return {
         source.name: (
             Reader(
@@ -29,6 +36,7 @@ def readers_of(config: Config) -> dict[str, tuple[Reader, Lane]]:
                 extra_fields=extra,
                 order=source.order,
                 max_events=config.ingress.max_events,
+                consents=consents,
             ),
             Lane[source.lane.upper()],
         )

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from engine.config.checks_governance import check_governance
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.problems import Reader, is_loopback
 from engine.config.relations import check_reference, check_secret
@@ -33,6 +34,7 @@ def check(config: Tables, reader: Reader) -> None:
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
         check_destination(destination, f"destination[{index}]", config, reader)
+    check_governance(config, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:

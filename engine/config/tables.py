@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from msgspec import Meta, field
 
+from engine.config.governance import ConsentConfig, GovernanceConfig
 from engine.config.kinds import (
     Code,
     Count,
@@ -112,6 +113,7 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     order: Literal["arrival", "timestamp"] = "arrival"
     lane: Literal["live", "backfill"] = "live"
     mapping: dict[str, Text] = field(default_factory=dict)
+    labels: dict[str, Texts] = field(default_factory=dict)
 
 
 class RateConfig(Table, frozen=True, kw_only=True):
@@ -202,6 +204,8 @@ class DestinationConfig(Table, frozen=True, kw_only=True):
     sources: Texts = ("*",)
     audiences: Texts = ("*",)
     exits: Exits = "ignore"
+    marketing_actions: tuple[Text, ...] = ()
+    consent: tuple[ConsentConfig, ...] = ()
     fields: Texts = ("*",)
     rename: dict[str, Text] = field(default_factory=dict)
     state_policy: Literal["drop", "pass", "foreignstate"] = "drop"
@@ -247,6 +251,7 @@ class Tables(Table, frozen=True, kw_only=True):
     sources: tuple[SourceConfig, ...] = field(default=(SourceConfig(),), name="source")
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
+    governance: GovernanceConfig = GovernanceConfig()
     log: LogConfig = LogConfig()
     path: Path | None = None
     base: Path = Path()

@@ -28,10 +28,19 @@ class Reader:
 
     `mapping`: target field -> dotted path in the record, looked up before the plain name. `extra_fields`: names beside
     the 12 that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body.
+    `consents`: the consent paths that are kept.
     """
 
-    def __init__(self, *, mapping: dict[str, str], extra_fields: frozenset[str], order: str, max_events: int) -> None:
-        self._judge = RecordJudge(mapping, extra_fields, order)
+    def __init__(
+        self,
+        *,
+        mapping: dict[str, str],
+        extra_fields: frozenset[str],
+        order: str,
+        max_events: int,
+        consents: frozenset[str] = frozenset(),
+    ) -> None:
+        self._judge = RecordJudge(mapping, extra_fields, order, consents)
         self._typed = None if mapping else TypedPath(self._judge.extra, self._judge.by_time)
         self._max_events = max_events
 

@@ -1,8 +1,8 @@
 """One record, judged to the letter: who it is, what of it is kept, and why the rest is not.
 
 A record is a mapping with the target fields by name, the identity as ``email`` or ``email_lc_sha256``, and optionally
-``audiences`` and ``timestamp``. Other ways to lay a profile out can be unfolded into such a mapping before they come
-here. This path defines what a record means; `typed` is a shorter way to the same result.
+``audiences``, ``consents`` and ``timestamp``. Other ways to lay a profile out can be unfolded into such a mapping
+before they come here. This path defines what a record means; `typed` is a shorter way to the same result.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from engine.model import Event, Membership
+from engine.model import Consent, Event, Membership
 from engine.profiles.audiences import parse_audiences, parse_time
+from engine.profiles.consents import CONSENTS, ConsentParser
 from engine.profiles.fields import TARGET_FIELDS, FieldRefused, check_field, check_state, traits_of
 from engine.profiles.identity import key_from_hex, key_of, normalise_email
 from engine.profiles.json_exact import Ambiguous
 from engine.profiles.parsed import Parsed
 
 HASH = "email_lc_sha256"
-RECORD_KEYS = (HASH, "audiences", "timestamp")
+RECORD_KEYS = (HASH, "audiences", "timestamp", CONSENTS)
 """What a record may hold beside fields."""
 
 _SIMPLE = tuple(name for name in TARGET_FIELDS if name not in ("email", "state"))
@@ -38,15 +39,24 @@ class RecordJudge:
     """Judges the records of one source.
 
     `mapping` gives a field (or one of `RECORD_KEYS`) a dotted path that is looked up before its plain name, as a key
-    of its own and then step by step; steps into a list are numbers.
+    of its own and then step by step; steps into a list are numbers. `consents`: the paths that are kept.
     """
 
-    def __init__(self, mapping: Mapping[str, str], extra_fields: frozenset[str], order: str) -> None:
+    def __init__(
+        self,
+        mapping: Mapping[str, str],
+        extra_fields: frozenset[str],
+        order: str,
+        consents: frozenset[str] = frozenset(),
+    ) -> None:
         self._paths = {name: (path, path.split(".")) for name, path in mapping.items()}
-        self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
+        self._consent_parser = ConsentParser(consents) if consents else None
+        columns = self._consent_parser.columns if self._consent_parser else ()
+        kept = {name for name in extra_fields if not name.startswith(f"{CONSENTS}.")}
+        self.extra = sorted(kept - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
         tops = {top for path, steps in self._paths.values() for top in (path, steps[0])}
-        self._known = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra, *tops})
+        self._known = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra, *tops, *columns})
         self._order = (*TARGET_FIELDS, *self.extra)
 
     def knows(self, name: object) -> bool:
@@ -80,11 +90,12 @@ class RecordJudge:
         state, country = content.get("state", ""), content.get("countryid", "")
         audiences = self._audiences(record, index, parsed)
         timestamp = self._timestamp(record, index, parsed) if self.by_time else None
+        consents = self._consents(self._consent_parser, record, key, timestamp, index, parsed)
         for name in record:
             if name not in self._known:
                 parsed.unknown(index, str(name))
         traits = traits_of(email=bool(email), state=state, country=country)
-        return Event(key, msgspec.json.encode(content), traits, audiences, timestamp)
+        return Event(key, msgspec.json.encode(content), traits, audiences, timestamp, consents=consents)
 
     def _fields(self, record: Mapping[str, object], index: int, parsed: Parsed) -> dict[str, str]:
         """All fields but the e-mail, "" for an absent one; what is refused is noted in `parsed`."""
@@ -142,6 +153,28 @@ class RecordJudge:
         for name, reason in bad:
             parsed.drop(index, f"audiences.{name}", reason)
         return audiences or None
+
+    def _consents(
+        self,
+        parser: ConsentParser | None,
+        record: Mapping[str, object],
+        key: bytes,
+        at: float | None,
+        index: int,
+        parsed: Parsed,
+    ) -> dict[str, Consent] | None:
+        """None when nothing is said, or nothing that some destination asks for."""
+        if parser is None:
+            return None
+        try:
+            columns = {path: self._value(record, name) for name, path in parser.columns.items()}
+            consents, bad = parser.parse(self._value(record, CONSENTS), columns, key, at)
+        except FieldRefused as refused:
+            parsed.drop(index, CONSENTS, refused.reason)
+            return None
+        for place, reason in bad:
+            parsed.drop(index, place, reason)
+        return consents
 
     def _timestamp(self, record: Mapping[str, object], index: int, parsed: Parsed) -> float | None:
         """None, so that the event goes by its arrival, when there is no time or none that can be read."""

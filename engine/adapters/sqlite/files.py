@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -47,8 +47,11 @@ def prepare_file(
     schema: str,
     connect: Connect = sqlite3.connect,
     sync_directory: SyncDirectory = sync_directory,
+    *,
+    upgrades: Sequence[str] = (),
 ) -> int:
-    """Create or check the file, replay and truncate its WAL, and fsync its directory.
+    """Create or check the file, replay and truncate its WAL, and fsync its directory. `upgrades[i]` makes of version
+    i + 1 the next one.
 
     Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
     file, NoSpace when there is no room even for this."""
@@ -58,7 +61,7 @@ def prepare_file(
     except sqlite3.Error as error:
         raise DataDirectoryError(f"{path.name} cannot be opened: {error}") from error
     try:
-        _check_or_create(connection, path, application_id, version, schema)
+        _check_or_create(connection, path, application_id, version, schema, upgrades)
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise DataDirectoryError(_in_use(path))
@@ -109,7 +112,7 @@ def _in_use(path: Path) -> str:
 
 
 def _check_or_create(
-    connection: sqlite3.Connection, path: Path, application_id: int, version: int, schema: str
+    connection: sqlite3.Connection, path: Path, application_id: int, version: int, schema: str, upgrades: Sequence[str]
 ) -> None:
     found_id = connection.execute("PRAGMA application_id").fetchone()[0]
     found_version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -129,8 +132,11 @@ def _check_or_create(
             f"{path.name} was written by a newer version (format {found_version}, this one knows {version}): run that "
             "version, or restore a backup of this one"
         )
-    if found_version < version:
+    if not version - len(upgrades) <= found_version:
         raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
+    if found_version < version:
+        steps = "; ".join(upgrades[found_version - version :])
+        connection.executescript(f"BEGIN; {steps}; PRAGMA user_version={version}; COMMIT;")
     if not has_schema(connection, schema):
         raise DataDirectoryError(f"{path.name} is damaged (its tables are not those of its format). {WAY_OUT}")
 

@@ -11,7 +11,7 @@ from engine.model import LedgerEntry
 from engine.ports import Transition
 
 APPLICATION_ID = 0x52465331  # "RFS1"
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE consumer (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, start INTEGER NOT NULL,
@@ -29,7 +29,7 @@ CREATE INDEX verdicts_unfolded ON verdicts (id) WHERE folded = 0;
 CREATE TABLE ledger (
     consumer INTEGER NOT NULL, key BLOB NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     settled_through INTEGER NOT NULL, confirmed_through INTEGER NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
-    attendee_id TEXT NOT NULL, PRIMARY KEY (consumer, key)
+    attendee_id TEXT NOT NULL, consents BLOB NOT NULL DEFAULT x'', PRIMARY KEY (consumer, key)
 ) WITHOUT ROWID;
 CREATE TABLE held (
     id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, kind TEXT NOT NULL, key BLOB NOT NULL,
@@ -41,17 +41,21 @@ CREATE INDEX held_letters ON held (consumer, key) WHERE kind <> 'waiting';
 CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
 
-_LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
+UPGRADES = ("ALTER TABLE ledger ADD COLUMN consents BLOB NOT NULL DEFAULT x''",)
+"""From version 1 on: what makes of a file of one version a file of the next."""
+
+_LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id, consents"
 _NO_LETTERS = (
     "NOT EXISTS (SELECT 1 FROM held WHERE held.consumer = ledger.consumer AND held.key = ledger.key "
     "AND held.kind <> 'waiting')"
 )
 _UPSERT = """
-INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
     outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
     settled_through = max(settled_through, excluded.settled_through),
     confirmed_through = max(confirmed_through, excluded.confirmed_through),
-    attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
+    attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END,
+    consents = CASE excluded.consents WHEN x'' THEN consents ELSE excluded.consents END
 """
 
 
@@ -148,6 +152,7 @@ def fold_one(connection: sqlite3.Connection, letters_of: Collection[int] | None 
                 entry.digest,
                 entry.at,
                 entry.attendee_id,
+                entry.consents,
             )
             for entry in entries
         ],
@@ -212,11 +217,13 @@ def clear_digests(connection: sqlite3.Connection) -> None:
 
 def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_keys: int, limit: int) -> list[bytes]:
     """Ledger keys to delete: last touched before `before`, or the oldest beyond `max_keys`. Not those with dead
-    letters: when one is replayed it has to be known what has overtaken it."""
+    letters: when one is replayed it has to be known what has overtaken it. What was said about consent does not grow
+    old, and goes last when there are too many."""
     old = [
         key
         for (key,) in connection.execute(
-            f"SELECT key FROM ledger WHERE consumer = ? AND at < ? AND {_NO_LETTERS} LIMIT ?", (id, before, limit)
+            f"SELECT key FROM ledger WHERE consumer = ? AND at < ? AND consents = x'' AND {_NO_LETTERS} LIMIT ?",
+            (id, before, limit),
         )
     ]
     if old:
@@ -225,7 +232,7 @@ def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_ke
     if total <= max_keys:
         return []
     rows = connection.execute(
-        f"SELECT key FROM ledger WHERE consumer = ? AND {_NO_LETTERS} ORDER BY at LIMIT ?",
+        f"SELECT key FROM ledger WHERE consumer = ? AND {_NO_LETTERS} ORDER BY consents <> x'', at LIMIT ?",
         (id, min(limit, total - max_keys)),
     )
     return [key for (key,) in rows]
