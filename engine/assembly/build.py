@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 
@@ -55,6 +56,7 @@ class Parts(msgspec.Struct):
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
     runs: Runs
+    directory: Path | None  # with its files; None when everything is in memory
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
 
@@ -109,6 +111,7 @@ async def open_parts(
         builder.described,
         builder.testers,
         pipeline.settler.runs,
+        None if own_journal is not None or config.journal.kind == "memory" else config.data_dir,
         problems,
     )
     parts.control = EngineControl(parts)

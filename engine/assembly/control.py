@@ -10,8 +10,10 @@ import anyio
 import msgspec
 
 from engine.assembly.audit import audit_running
+from engine.assembly.erasure import prove
+from engine.core.codec import unpack_consents
 from engine.dispatcher import Account, Consumer
-from engine.model import Append, Event, Held, Kind, Lane, LetterState, Profile
+from engine.model import NOTHING, Append, Event, Held, Kind, Lane, LedgerEntry, LetterState, Profile
 from engine.ports import LetterFilter
 
 if TYPE_CHECKING:
@@ -137,12 +139,18 @@ class EngineControl:
             "confirmed_through": entry.confirmed_through if entry else None,
             "pending_events": pending or (held.profile.events if held else 0),
             "dead_letters": letters,
+            "consents": _stated(entry),
         }
 
     async def forget(self, key: bytes, /) -> dict[str, object]:
         event = Event(key, b"{}", kind=Kind.FORGET)
         offset = await self._parts.pipeline.commit.submit(Append([event], source=""))
         return {"key": key.hex(), "offset": offset}
+
+    async def traces(
+        self, key: bytes, texts: Sequence[str], /, *, offset: int = NOTHING, wait_seconds: float = 0.0
+    ) -> dict[str, object]:
+        return await prove(self._parts.pipeline, self._parts.directory, key, texts, offset, wait_seconds)
 
     # -- dead letters ---------------------------------------------------------------------------------------------
 
@@ -230,6 +238,11 @@ class EngineControl:
 
     def metrics(self) -> bytes:
         return self._parts.metrics.render()
+
+
+def _stated(entry: LedgerEntry | None) -> dict[str, str]:
+    consents = unpack_consents(entry.consents) if entry is not None else None
+    return {path: consent.value for path, consent in (consents or {}).items()}
 
 
 def _replay_event(name: str, letter: int, profile: Profile) -> Event:

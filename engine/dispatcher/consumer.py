@@ -165,6 +165,12 @@ class Consumer:
         """Has a forget been read that concerns what was merged through this offset?"""
         return through <= self._forgets.get(key, NOTHING)
 
+    def has_forgotten(self, key: bytes, offset: int) -> bool:
+        """Has the forget at this offset been carried out? What is leased of the key from before it, the marker that
+        stands for it included, is not done with."""
+        leased = self.coalescer.find(key)[1]
+        return self.position > offset and (leased is None or leased.last > offset)
+
     def is_withdrawn(self, key: bytes) -> bool:
         """Must what is leased of this key not go into another request? A forget, or a word about consent that has still
         to be judged, came behind it."""

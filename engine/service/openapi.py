@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
-from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
+from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES, WAIT_MAX
 from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
 
 Json = dict[str, Any]
@@ -83,9 +83,21 @@ SCHEMAS: dict[str, Json] = {
     "Receipt": _object({"id": TEXT, "state": STATE, "destinations": BY_DESTINATION}),
     "Rejection": _object({"index": WHOLE, "field": TEXT, "reason": TEXT}),
     "Replayed": _object({"matched": WHOLE, "replayed": WHOLE}),
+    "Search": _object(
+        {"email": {"type": "string", "format": "email"}},
+        **{
+            "values": _list(TEXT),
+            "offset": WHOLE,
+            "wait_seconds": {"type": "number", "minimum": 0, "maximum": WAIT_MAX},
+        },
+    ),
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
     "Text": TEXT,
+    "Traces": _object(
+        {"key": KEY, "done": FLAG, "waiting_for": _list(TEXT), "ok": FLAG, "found": {"type": ["integer", "null"]}},
+        files=_list(_object({"file": TEXT, "bytes": WHOLE, "found": WHOLE, "rows": WHOLE, "problem": TEXT})),
+    ),
 }
 
 

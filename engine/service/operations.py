@@ -73,6 +73,16 @@ ADMIN = (
         body="Lookup",
     ),
     Operation(
+        "find_traces",
+        "POST",
+        "/v1/profiles/traces",
+        "profiles",
+        "Search the engine's files for a person, once the forget at `offset` is carried out",
+        ERASE,
+        {200: "Traces"},
+        body="Search",
+    ),
+    Operation(
         "list_destinations", "GET", "/v1/destinations", "destinations", "All destinations", SEE, {200: "Destinations"}
     ),
     Operation(
