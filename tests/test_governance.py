@@ -39,7 +39,9 @@ def policy(*labels: str, match: str = "any", **more: Any) -> dict[str, Any]:
 
 
 def test_a_policy_in_force_refuses_the_activation_and_shows_the_way() -> None:
-    (problem,) = problems({"core_policies": ["C2"], "labels": {"phone": ["C2"], "city": ["C9"]}})
+    found = problems({"core_policies": ["C2"], "labels": {"phone": ["C2"], "city": ["C9"]}})
+    assert len(found) == 1
+    problem = found[0]
     assert problem.startswith("destination[0].marketing_actions[0]: a policy forbids it: ")
     way = "field 'phone' → label 'C2' → policy 'C2' → marketing action 'export-to-third-party' → destination 'rf'"
     assert way in problem
