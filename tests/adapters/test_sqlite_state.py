@@ -166,6 +166,6 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
     await settle(upgraded, verdicts=[verdict("lea", 5, consents=b"no")])
     await upgraded.close()
     with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (sql.VERSION,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (sql.FORMAT.version,)
         assert connection.execute("SELECT consents FROM ledger").fetchone() == (b"no",)
     connection.close()

@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
 from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite.file_format import FileFormat
+from engine.adapters.sqlite.upgrades import UPGRADES
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
 from engine.model import LedgerEntry
 from engine.ports import Transition
 
-APPLICATION_ID = 0x52465331  # "RFS1"
-VERSION = 2
-SCHEMA = """
+_FIRST = """
 CREATE TABLE consumer (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, start INTEGER NOT NULL,
     watermark INTEGER NOT NULL, read_to INTEGER NOT NULL, clean INTEGER NOT NULL, paused INTEGER NOT NULL,
@@ -29,7 +29,7 @@ CREATE INDEX verdicts_unfolded ON verdicts (id) WHERE folded = 0;
 CREATE TABLE ledger (
     consumer INTEGER NOT NULL, key BLOB NOT NULL, outcome TEXT NOT NULL, reason TEXT NOT NULL,
     settled_through INTEGER NOT NULL, confirmed_through INTEGER NOT NULL, digest BLOB NOT NULL, at REAL NOT NULL,
-    attendee_id TEXT NOT NULL, consents BLOB NOT NULL DEFAULT x'', PRIMARY KEY (consumer, key)
+    attendee_id TEXT NOT NULL, PRIMARY KEY (consumer, key)
 ) WITHOUT ROWID;
 CREATE TABLE held (
     id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, kind TEXT NOT NULL, key BLOB NOT NULL,
@@ -40,9 +40,7 @@ CREATE UNIQUE INDEX held_waiting ON held (consumer, key) WHERE kind = 'waiting';
 CREATE INDEX held_letters ON held (consumer, key) WHERE kind <> 'waiting';
 CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
-
-UPGRADES = ("ALTER TABLE ledger ADD COLUMN consents BLOB NOT NULL DEFAULT x''",)
-"""From version 1 on: what makes of a file of one version a file of the next."""
+FORMAT = FileFormat(0x52465331, _FIRST, UPGRADES)  # "RFS1"
 
 _LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id, consents"
 _NO_LETTERS = (
@@ -61,9 +59,8 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, 
 
 def create(connection: sqlite3.Connection) -> None:
     """In memory what `prepare_file` does to a file: a backup of it is a file like any other."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
-        return
-    connection.executescript(f"{SCHEMA}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != FORMAT.application_id:
+        FORMAT.create(connection)
 
 
 # -- one settling transaction ---------------------------------------------------------------------------------------
