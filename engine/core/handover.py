@@ -70,13 +70,15 @@ class _Address(msgspec.Struct):
 
 def flag(profile: Profile, policy: Policy) -> bool | None:
     """With exits = "flag:FIELD": is the attendee in one of the audiences now? None when there is nothing to say.
-    Whoever has opted out is in none."""
+    Whoever has opted out is in none; of whom only the consent is known, that is what the flag tells."""
     if not policy.exits.startswith(_FLAG):
         return None
     if policy.consents and opts_out(profile, policy):
         return False
     relevant = _relevant(profile.audiences, policy)
-    return any(membership.realized for membership in relevant) if relevant else None
+    if not relevant:
+        return True if policy.consents and profile.consents else None
+    return any(membership.realized for membership in relevant)
 
 
 def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[Membership]:

@@ -151,6 +151,14 @@ def test_silence_is_no_opt_out_and_creates_nobody() -> None:
     assert flag(profile(), policy) is None
 
 
+def test_a_new_consent_takes_the_flag_back() -> None:
+    """Also of somebody who is in no audience: an opt-out would stand for ever else."""
+    policy = Policy(exits="flag:optedin", consents=RULES)
+    assert flag(profile({EMAIL: "y"}), policy) is True
+    assert flag(profile({EMAIL: "y"}, realized=False), policy) is False
+    assert flag(profile({EMAIL: "y"}), Policy(exits="flag:optedin")) is None, "where nobody asks it tells nothing"
+
+
 def test_whoever_consents_leaves_whole() -> None:
     policy = Policy(exits="flag:optedin", consents=RULES)
     member = profile({EMAIL: "y"}, realized=True)
