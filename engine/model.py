@@ -55,8 +55,17 @@ class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: str = ""  # the audience's, where the producer gave it
 
 
+class Consent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What was said under one consent path, as XDM writes it ("y", "n", "p", "u", "LI", …). `at`: the event's time in
+    epoch seconds, only for sources with order = "timestamp"."""
+
+    value: str
+    at: float | None = None
+
+
 class Event(msgspec.Struct, frozen=True, array_like=True):
-    """One profile change as a producer sent it, validated and normalised. Audience ids are ``namespace/id``."""
+    """One profile change as a producer sent it, validated and normalised. Audience ids are ``namespace/id``; consents
+    are those that some destination asks for, by path (``marketing.email``)."""
 
     key: bytes
     content: bytes
@@ -68,6 +77,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     through: int = NOTHING  # REPLAY only: the last offset merged into the dead letter
     letter: int = 0  # REPLAY only: the dead letter's id
     attendee_id: str = ""  # CHANGE only: RainFocus's id of the attendee, if it was named
+    consents: dict[str, Consent] | None = None
 
 
 class Append(msgspec.Struct):
@@ -109,6 +119,7 @@ class Profile(msgspec.Struct):
     under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
     passed: list[Profile] | None = None  # replays found overtaken: they end excluded, together with the rest
     receipts: list[tuple[object, int, int]] | None = None  # who may ask for its events, see `receipts.Following`
+    consents: dict[str, Consent] | None = None
 
 
 class Outcome(StrEnum):
@@ -168,6 +179,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     replayed over it. `digest` is empty unless the destination is
     certain to hold exactly that content. `outcome` is "" where nothing was settled: the destination itself has said
     that it was changed there. Of what was known before, such an entry takes away the digest and nothing else.
+    `consents`: the last ones stated in any settled event, packed (`codec.pack_consents`); an entry that states none
+    keeps what is known.
     """
 
     key: bytes
@@ -178,6 +191,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     digest: bytes = b""
     at: float = 0.0  # epoch seconds
     attendee_id: str = ""
+    consents: bytes = b""
 
 
 class HeldKind(StrEnum):

@@ -353,10 +353,17 @@ class Control(HistoryControl, Protocol):
 
     async def lookup(self, key: bytes, /) -> dict[str, object]:
         """{"key", "destinations": {name: {"state": "waiting"|"leased"|"held"|"settled"|"unknown", "outcome", "reason",
-        "at", "attendee_id", "confirmed_through", "pending_events", "dead_letters"}}}"""
+        "at", "attendee_id", "confirmed_through", "pending_events", "dead_letters", "consents" {path: value}}}}"""
 
     async def forget(self, key: bytes, /) -> dict[str, object]:
         """Journal a control event that erases the key everywhere; durable on return. {"key", "offset"}"""
+
+    async def traces(
+        self, key: bytes, texts: Sequence[str], /, *, offset: int = NOTHING, wait_seconds: float = 0.0
+    ) -> dict[str, object]:
+        """Search every file of the data directory for these texts, once the forget of this key at `offset` has been
+        carried out: at most `wait_seconds` are waited for that. {"key", "done", "waiting_for": [destination], "ok",
+        "found": n | None, "files": [{"file", "bytes", "found", "rows", "problem"}]}; no answer quotes a text."""
 
     async def letters(
         self, which: LetterFilter, limit: int, /, *, after: int = 0, with_content: bool = False

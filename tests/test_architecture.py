@@ -82,11 +82,11 @@ MOST_LINES = 300
 LONGER = {
     "config/problems.py": 360,
     "ports.py": 420,  # contracts, mostly text
-    "core/coalescer.py": 540,  # one invariant over six indexes; it does not split
+    "core/coalescer.py": 545,  # one invariant over six indexes; it does not split
     "dispatcher/account.py": 345,
     "assembly/engine.py": 310,  # the front door of the library, mostly docstrings
     "dispatcher/attempts.py": 400,
-    "dispatcher/consumer.py": 360,
+    "dispatcher/consumer.py": 375,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -54,6 +55,7 @@ class Parts(msgspec.Struct):
     notes: list[str]
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
+    directory: Path | None  # with its files; None when everything is in memory
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
 
@@ -109,6 +111,7 @@ async def open_parts(
         notes,
         builder.described,
         builder.testers,
+        None if own_journal is not None or config.journal.kind == "memory" else config.data_dir,
         problems,
     )
     parts.control = EngineControl(parts)

@@ -10,11 +10,13 @@ import anyio
 import msgspec
 
 from engine.assembly.audit import audit_running
+from engine.assembly.erasure import prove
 from engine.assembly.past import PastControl
+from engine.core.codec import unpack_consents
 from engine.core.codes import code_of
 from engine.core.person import summary
 from engine.dispatcher import Account, Consumer
-from engine.model import Append, Event, Held, Kind, Lane, LetterState, Profile
+from engine.model import NOTHING, Append, Event, Held, Kind, Lane, LedgerEntry, LetterState, Profile
 from engine.ports import LetterFilter
 
 if TYPE_CHECKING:
@@ -146,12 +148,18 @@ class EngineControl(PastControl):
             "confirmed_through": entry.confirmed_through if entry and settled else None,
             "pending_events": pending or (held.profile.events if held else 0),
             "dead_letters": letters,
+            "consents": _stated(entry),
         }
 
     async def forget(self, key: bytes, /) -> dict[str, object]:
         event = Event(key, b"{}", kind=Kind.FORGET)
         offset = await self._parts.pipeline.commit.submit(Append([event], source=""))
         return {"key": key.hex(), "offset": offset}
+
+    async def traces(
+        self, key: bytes, texts: Sequence[str], /, *, offset: int = NOTHING, wait_seconds: float = 0.0
+    ) -> dict[str, object]:
+        return await prove(self._parts.pipeline, self._parts.directory, key, texts, offset, wait_seconds)
 
     # -- dead letters ---------------------------------------------------------------------------------------------
 
@@ -239,6 +247,11 @@ class EngineControl(PastControl):
         return self._parts.metrics.render()
 
 
+def _stated(entry: LedgerEntry | None) -> dict[str, str]:
+    consents = unpack_consents(entry.consents) if entry is not None else None
+    return {path: consent.value for path, consent in (consents or {}).items()}
+
+
 def _replay_event(name: str, letter: int, profile: Profile) -> Event:
     return Event(
         profile.key,
@@ -249,6 +262,7 @@ def _replay_event(name: str, letter: int, profile: Profile) -> Event:
         destination=name,
         through=profile.through,
         letter=letter,
+        consents=profile.consents,
     )
 
 

@@ -18,6 +18,7 @@ from engine.assembly.connection import Tester
 from engine.config import AccountConfig, DestinationConfig
 from engine.core.backoff import Backoff
 from engine.core.breaker import Breaker
+from engine.core.consent import Rule
 from engine.core.handover import Policy
 from engine.core.window import Window
 from engine.dispatcher import Account
@@ -130,14 +131,15 @@ def mapper_of(config: DestinationConfig) -> Mapper:
 
 
 def policy_of(config: DestinationConfig, account: AccountConfig) -> Policy:
-    """What may leave, and which memberships a flag is about. An audience is named by its id, with or without namespace,
-    or by the name that producers give it."""
+    """What may leave, and which memberships and consents a flag is about. An audience is named by its id, with or
+    without namespace, or by the name that producers give it."""
     everybody = "*" in config.audiences
     return Policy(
         audiences=None if everybody else frozenset(map(named, config.audiences)),
         names=frozenset() if everybody else frozenset(map(as_text, config.audiences)),
         exits=config.exits,
         refuse_synthetic=not account.sandbox,
+        consents=tuple(Rule(it.required, frozenset(it.accepted), it.absent == "allow") for it in config.consent),
     )
 
 

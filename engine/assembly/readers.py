@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.config import Config
+from engine.core.consent import places_of
 from engine.model import Lane
 from engine.profiles.fields import TARGET_FIELDS
 from engine.profiles.formats import Reader
@@ -21,9 +22,15 @@ def extra_fields(config: Config) -> frozenset[str]:
     return frozenset(named - set(TARGET_FIELDS))
 
 
+def consent_paths(config: Config) -> frozenset[str]:
+    """What is kept of a record's consents: all that bears on what some destination asks for."""
+    asked = [rule.required for destination in config.destinations for rule in destination.consent]
+    return frozenset(place for path in asked for place in places_of(path))
+
+
 def readers_of(config: Config, now: Callable[[], float]) -> dict[str, tuple[Reader, Lane]]:
     """source -> (reader, the lane of its events). `now`: epoch seconds."""
-    extra = extra_fields(config)
+    extra, consents = extra_fields(config), consent_paths(config)
     return {
         source.name: (
             Reader(
@@ -34,6 +41,7 @@ def readers_of(config: Config, now: Callable[[], float]) -> dict[str, tuple[Read
                 format=source.format,
                 now=now,
                 phone_e164=source.phone_e164,
+                consents=consents,
             ),
             Lane[source.lane.upper()],
         )

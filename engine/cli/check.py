@@ -167,6 +167,7 @@ def warnings_of(config: Config) -> list[str]:
         found.append("journal.on_full: a full journal expires the oldest backlog of the slowest destination")
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
+    found += _governance_warnings(config)
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
     return [*found, *_small_shares(config)]
 
@@ -181,6 +182,18 @@ def _small_shares(config: Config) -> list[str]:
         for limit in ("max_profiles", "max_bytes")
         if getattr(it.batch, limit) > getattr(config.buffer, limit) // many
     ]
+
+
+def _governance_warnings(config: Config) -> list[str]:
+    found = []
+    for it in config.destinations:
+        if it.consent and not config.ledger.enabled:
+            found.append(
+                f"destination {it.name}: without a ledger consents are not remembered, so each event has to state them"
+            )
+        if config.governance.in_force() and not it.marketing_actions:
+            found.append(f"destination {it.name}: names no marketing_actions, so no policy can concern it")
+    return found
 
 
 def notes_of(config: Config) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -118,6 +118,10 @@ class Client:
 
     async def forget(self, person: str) -> dict[str, Any]:
         return _mapping(await self.call("DELETE", f"/v1/profiles/{key_of_person(person).hex()}"))
+
+    async def traces(self, email: str, values: Sequence[str], offset: int, wait_seconds: float) -> dict[str, Any]:
+        body = {"email": email, "values": list(values), "offset": offset, "wait_seconds": wait_seconds}
+        return _mapping(await self.call("POST", "/v1/profiles/traces", body=body))
 
     async def backup(self, directory: Path) -> dict[str, Any]:
         return _mapping(await self.call("POST", "/v1/backup", body={"directory": str(directory)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,8 @@ class Api(Protocol):
 
     async def forget(self, person: str) -> dict[str, Any]: ...
 
+    async def traces(self, email: str, values: Sequence[str], offset: int, wait_seconds: float) -> dict[str, Any]: ...
+
     async def backup(self, directory: Path) -> dict[str, Any]: ...
 
     async def letters(self, which: LetterFilter, limit: int, after: int, with_content: bool) -> dict[str, Any]: ...
@@ -101,6 +103,10 @@ class Files:
 
     async def forget(self, person: str) -> dict[str, Any]:
         return await self._control.forget(key_of_person(person))
+
+    async def traces(self, email: str, values: Sequence[str], offset: int, wait_seconds: float) -> dict[str, Any]:
+        key, texts = key_of_person(email), [email, *values]
+        return await self._control.traces(key, texts, offset=offset, wait_seconds=wait_seconds)
 
     async def backup(self, directory: Path) -> dict[str, Any]:
         return await self._control.backup(directory)

@@ -123,6 +123,9 @@ def _show_person(answer: dict[str, Any]) -> None:
         for name, it in answer.get("destinations", {}).items()
     ]
     output.console().print(output.table(headers, rows))
+    for name, it in answer.get("destinations", {}).items():
+        if said := it.get("consents"):
+            output.say(f"{name}: consents {', '.join(f'{path} = {value}' for path, value in said.items())}")
 
 
 def _mebibytes(size: Any) -> str:

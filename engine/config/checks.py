@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.access import check_access
+from engine.config.checks_governance import check_governance
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.forward import RAINFOCUS, check_forward
 from engine.config.problems import Reader, is_loopback
@@ -36,6 +37,7 @@ def check(config: Tables, reader: Reader) -> None:
         check_destination(destination, f"destination[{index}]", config, reader)
     for index, forward in enumerate(config.forwards):
         check_forward(forward, f"forward[{index}]", config.engine.drain_timeout_seconds, reader)
+    check_governance(config, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:

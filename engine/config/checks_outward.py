@@ -14,6 +14,8 @@ TARGET_FIELDS = (
     *("email", "firstname", "lastname", "companyname", "jobtitle", "phone"),
     *("address1", "address2", "city", "state", "zip", "countryid"),
 )
+HASH_FIELD = "email_lc_sha256"
+"""Beside the target fields: what "Apply transformation" adds."""
 CLIENT_ID = ("client_id", "client_id_env", "client_id_file")
 CLIENT_SECRET = ("client_secret", "client_secret_env", "client_secret_file")
 
@@ -109,8 +111,10 @@ def _check_fields(destination: DestinationConfig, key: str, config: Tables, read
         reader.report(f"{key}.exits", f"would overwrite the field {flag!r}; name a field of its own")
         return
     fields = dict.fromkeys((*TARGET_FIELDS, *(target for source in config.sources for target in source.mapping)))
-    known = dict.fromkeys((*fields, "foreignstate", *filter(None, [flag])))
-    about = [f"{key}.exits", *(f"source[{index}].mapping" for index in range(len(config.sources)))]
+    hashed = [HASH_FIELD] if destination.apply_transformation else []
+    known = dict.fromkeys((*fields, *hashed, "foreignstate", *filter(None, [flag])))
+    about = [f"{key}.exits", f"{key}.apply_transformation"]
+    about += [f"source[{index}].mapping" for index in range(len(config.sources))]
     named = [(f"{key}.fields[{index}]", it) for index, it in enumerate(destination.fields) if it != "*"]
     for path, name in [*named, *((f"{key}.rename.{it}", it) for it in destination.rename)]:
         if name not in known:
@@ -118,7 +122,7 @@ def _check_fields(destination: DestinationConfig, key: str, config: Tables, read
             reader.report(path, f"there is no target field {name!r}; {advice}", about)
     chosen = fields if "*" in destination.fields else dict.fromkeys(("email", *destination.fields))
     foreign = ["foreignstate"] if destination.state_policy == "foreignstate" and "state" in chosen else []
-    _check_sent_names(destination, key, dict.fromkeys((*chosen, *foreign, *filter(None, [flag]))), reader)
+    _check_sent_names(destination, key, dict.fromkeys((*chosen, *hashed, *foreign, *filter(None, [flag]))), reader)
 
 
 def _check_sent_names(destination: DestinationConfig, key: str, leaving: Iterable[str], reader: Reader) -> None:

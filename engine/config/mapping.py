@@ -39,6 +39,11 @@ class MappingRule(Table, frozen=True, kw_only=True):
     date: str = ""
     boolean: PairOfTexts = ()
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where it looks, in that order."""
+        return (self.path,) if self.path else self.first_of or self.join
+
 
 def read_mapping(raw: Mapping[str, object], key: str, reader: Reader) -> dict[str, str | MappingRule]:
     """The mapping of one source, each fault reported under its own key."""

@@ -11,6 +11,7 @@ from msgspec import field
 
 from engine.config.access import IngressClientConfig, IngressKeyConfig
 from engine.config.forward import ForwardConfig
+from engine.config.governance import ConsentConfig, GovernanceConfig
 from engine.config.kinds import (
     Code,
     Count,
@@ -98,6 +99,7 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     lane: Literal["live", "backfill"] = "live"
     phone_e164: bool = False
     mapping: dict[str, Any] = field(default_factory=dict)  # once loaded: target field -> path or MappingRule
+    labels: dict[str, Texts] = field(default_factory=dict)
 
 
 class AccountConfig(Table, frozen=True, kw_only=True):
@@ -172,6 +174,8 @@ class DestinationConfig(Table, frozen=True, kw_only=True):
     sources: Texts = ("*",)
     audiences: Texts = ("*",)
     exits: Exits = "ignore"
+    marketing_actions: tuple[Text, ...] = ()
+    consent: tuple[ConsentConfig, ...] = ()
     fields: Texts = ("*",)
     rename: dict[str, Text] = field(default_factory=dict)
     state_policy: Literal["drop", "pass", "foreignstate"] = "drop"
@@ -220,6 +224,7 @@ class Tables(Table, frozen=True, kw_only=True):
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
     forwards: tuple[ForwardConfig, ...] = field(default=(), name="forward")
+    governance: GovernanceConfig = GovernanceConfig()
     log: LogConfig = LogConfig()
     path: Path | None = None
     base: Path = Path()

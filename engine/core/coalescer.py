@@ -144,6 +144,7 @@ class Coalescer:
                 stamps,
                 certain=certain,
                 still_seconds=still_seconds,
+                consents=event.consents,
             )
             self._enter(profile, offset)
         else:
@@ -165,6 +166,7 @@ class Coalescer:
             event.key, event.content, event.traits, Lane.REPLAY, NOTHING, event.through, offset, 1, accepted_at
         )
         part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
+        part.consents = event.consents
         part.receipts = None if tracker is None else follow(None, tracker, offset)
         profile = self._waiting.get(event.key)
         if profile is None:

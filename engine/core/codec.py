@@ -8,7 +8,7 @@ from operator import is_not
 
 import msgspec
 
-from engine.model import NOTHING, Event, Kind, LedgerEntry, Profile, Trait
+from engine.model import NOTHING, Consent, Event, Kind, LedgerEntry, Profile, Trait
 
 _encoder = msgspec.msgpack.Encoder()
 _events = msgspec.msgpack.Decoder(list[Event])
@@ -51,8 +51,8 @@ def _origin(event: Event, offset: int) -> int:
 
 
 def _holds_something(event: Event) -> bool:
-    """A hash alone has no fields, but its audiences are data of the person as well."""
-    return event.content != b"{}" or bool(event.audiences)
+    """A hash alone has no fields, but its audiences and consents are data of the person as well."""
+    return event.content != b"{}" or bool(event.audiences) or bool(event.consents)
 
 
 def _emptied(event: Event) -> Event:
@@ -94,6 +94,19 @@ def unpack_profile(packed: bytes) -> Profile:
     return _profile.decode(_opened(packed))
 
 
+_consents = msgspec.msgpack.Decoder(dict[str, Consent])
+
+
+def pack_consents(consents: dict[str, Consent] | None) -> bytes:
+    """As a ledger entry keeps them; b"" for none."""
+    return _encoder.encode(consents) if consents else b""
+
+
+def unpack_consents(packed: bytes) -> dict[str, Consent] | None:
+    """Raises msgspec.DecodeError for what was never packed here."""
+    return _consents.decode(packed) if packed else None
+
+
 def _sealed(content: bytes) -> bytes:
     return SEAL + zlib.crc32(content).to_bytes(4, "big") + content
 
@@ -108,8 +121,9 @@ def _opened(packed: bytes) -> bytes | memoryview:
 
 
 def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
-    """The later verdict replaces the earlier one; offsets only grow, an attendee id is kept until there is another. An
-    entry without an outcome tells of a change there: the last outcome stands, and no digest is certain any more."""
+    """The later verdict replaces the earlier one; offsets only grow; an attendee id, and consents, are kept until there
+    are others. An entry without an outcome tells of a change there: the last outcome stands, and no digest is certain
+    any more."""
     if known is None:
         return entry
     last = entry if entry.outcome else known
@@ -122,4 +136,5 @@ def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
         entry.digest,
         last.at if last.outcome else entry.at,
         entry.attendee_id or known.attendee_id,
+        entry.consents or known.consents,
     )

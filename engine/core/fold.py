@@ -1,8 +1,9 @@
 """The fold of promise 2: what two states of one attendee become together.
 
-Per field the last event that carries it wins, an absent field is unchanged; per audience the newest qualification
-wins, a tie goes to the later offset. Sources with order = "timestamp" compare event times field by field, among what
-is waiting. How two contents are joined is handed in (`Merge`), since it is the profiles' room that knows the fields.
+Per field, and per consent, the last event that carries it wins, an absent one is unchanged; per audience the newest
+qualification wins, a tie goes to the later offset. Sources with order = "timestamp" compare event times field by field,
+among what is waiting. How two contents are joined is handed in (`Merge`), since it is the profiles' room that knows the
+fields.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.model import NOTHING, Event, Held, Membership, Profile, Trait
+from engine.model import NOTHING, Consent, Event, Held, Membership, Profile, Trait
 
 Merge = Callable[[bytes, bytes], tuple[bytes, int]]
 """(older content, newer content) -> (content, traits); the newer one's fields win."""
@@ -50,12 +51,26 @@ def _named(membership: Membership, name: str) -> Membership:
     return Membership(membership.realized, membership.qualified_at, name)
 
 
+def fold_consents(older: dict[str, Consent] | None, newer: dict[str, Consent] | None) -> dict[str, Consent] | None:
+    """Per path what was stated last; event times decide where both have one. A path that is not stated is unchanged."""
+    if not older or not newer:
+        return newer or older
+    folded = dict(older)
+    for path, consent in newer.items():
+        known = folded.get(path)
+        if known is None or known.at is None or consent.at is None or consent.at >= known.at:
+            folded[path] = consent
+    return folded
+
+
 def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:
     """Fold one newer event into a waiting profile, in place. Which slot it came from stays the caller's business."""
     stamps = stamps_of(event.content, event.timestamp)
     _fold_content(profile, event.content, event.traits, stamps, merge)
     if event.audiences is not None:
         profile.audiences = fold_audiences(profile.audiences, event.audiences)
+    if event.consents is not None:
+        profile.consents = fold_consents(profile.consents, event.consents)
     profile.events += 1
     profile.through = profile.last = offset
 
@@ -69,6 +84,7 @@ def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
     newer.content, newer.traits, newer.stamps = older.content, older.traits, older.stamps
     _fold_content(newer, content, traits, stamps, merge)
     newer.audiences = fold_audiences(older.audiences, newer.audiences)
+    newer.consents = fold_consents(older.consents, newer.consents)
     newer.through = max(newer.through, older.through)
     newer.last = max(newer.last, older.last)
     newer.events += older.events

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.core.consent import Rule, allowed, opted_out
 from engine.core.fold import Merge, fold_under, overtaken
 from engine.model import NOTHING, LedgerEntry, Membership, Profile, Trait
 
@@ -16,15 +17,19 @@ SYNTHETIC = b"@bench.invalid"
 # Plain numbers: an IntFlag takes a microsecond to join.
 _EMAIL, _ERASED, _LOST = int(Trait.EMAIL), int(Trait.ERASED), int(Trait.LOST)
 
+_FLAG = "flag:"
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What may leave for one destination. `exits`: "ignore", "store" or "flag:FIELD" (domain reference U-15)."""
+    """What may leave for one destination. `exits`: "ignore", "store" or "flag:FIELD" (domain reference U-15).
+    `consents`: what has to be given, all of it."""
 
     audiences: frozenset[str] | None = None  # None: every audience, and profiles without one
     names: frozenset[str] = frozenset()  # audiences by their names, where producers give them, beside those by id
     exits: str = "ignore"
     refuse_synthetic: bool = True
     needs_email: bool = True
+    consents: tuple[Rule, ...] = ()
 
 
 def exclusion(profile: Profile, policy: Policy) -> str:
@@ -43,15 +48,39 @@ def exclusion(profile: Profile, policy: Policy) -> str:
         return "audience"
     if relevant and policy.exits == "ignore" and not any(membership.realized for membership in relevant):
         return "exited"
+    if policy.consents and not allowed(profile.consents, policy.consents) and not opts_out(profile, policy):
+        return "consent"
     return ""
 
 
+def opts_out(profile: Profile, policy: Policy) -> bool:
+    """Has the person refused, where that is told to the destination? Then `reduced` is what leaves."""
+    return policy.exits.startswith(_FLAG) and opted_out(profile.consents, policy.consents)
+
+
+def reduced(profile: Profile, policy: Policy) -> Profile:
+    """The profile as it may leave: of somebody who has opted out a copy without anything but the address."""
+    if not policy.consents or not opts_out(profile, policy):
+        return profile
+    content = msgspec.json.encode(msgspec.json.decode(profile.content, type=_Address))
+    return msgspec.structs.replace(profile, content=content, traits=_EMAIL)
+
+
+class _Address(msgspec.Struct):
+    email: msgspec.Raw
+
+
 def flag(profile: Profile, policy: Policy) -> bool | None:
-    """With exits = "flag:FIELD": is the attendee in one of the audiences now? None when there is nothing to say."""
-    if not policy.exits.startswith("flag:"):
+    """With exits = "flag:FIELD": is the attendee in one of the audiences now? None when there is nothing to say.
+    Whoever has opted out is in none; of whom only the consent is known, that is what the flag tells."""
+    if not policy.exits.startswith(_FLAG):
         return None
+    if policy.consents and opts_out(profile, policy):
+        return False
     relevant = _relevant(profile.audiences, policy)
-    return any(membership.realized for membership in relevant) if relevant else None
+    if not relevant:
+        return True if policy.consents and profile.consents else None
+    return any(membership.realized for membership in relevant)
 
 
 def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[Membership]:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from engine.core.consent import recall
 from engine.core.fold import EMPTY, fold_held
-from engine.core.handover import exclusion, fold_replays
+from engine.core.handover import exclusion, fold_replays, reduced
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
 from engine.ports import KeyState, LetterFilter
@@ -130,9 +131,11 @@ async def prepare(consumer: Consumer, leased: Leased) -> Batch | None:
 
 
 def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
-    """A half of a split batch: looked at before, but a forget may have come since, and this is a new request."""
-    kept = [profile for profile in profiles if not consumer.coalescer.is_forgotten(profile.key)]
-    _give_back_untried(consumer, [profile for profile in profiles if consumer.coalescer.is_forgotten(profile.key)])
+    """A half of a split batch: looked at before, but a forget or an opt-out may have come since, and this is a new
+    request."""
+    withdrawn = [profile for profile in profiles if consumer.is_withdrawn(profile.key)]
+    kept = [profile for profile in profiles if not consumer.is_withdrawn(profile.key)]
+    _give_back_untried(consumer, withdrawn)
     batch = Batch([], [])
     for profile in kept:
         record = _encode(consumer, profile)
@@ -160,7 +163,7 @@ async def _drop_forgotten_letters(consumer: Consumer, profiles: list[Profile]) -
     kept = {held.id for _, held in await consumer.store.letters(which, len(parts))}
     for part in parts:
         if part.letter not in kept:
-            part.content, part.traits, part.audiences = EMPTY, 0, None
+            part.content, part.traits, part.audiences, part.consents = EMPTY, 0, None, None
 
 
 def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeyState]) -> Batch:
@@ -180,10 +183,12 @@ def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeySta
 
 
 def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
-    """Fold in what is held on disk and replays; both are older than what was waiting."""
+    """Fold in what is held on disk and replays; both are older than what was waiting. What was said about consent in
+    settled events comes between the two: a replayed dead letter is one of those."""
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
         consumer.holding.joined(profile, stored.held, gained)
+    recall(profile, stored.entry)
     fold_replays(profile, None if consumer.policy.every_event else stored.entry, consumer.merge)
     consumer.coalescer.gained(gained)
 
@@ -221,7 +226,7 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
 def _encode(consumer: Consumer, profile: Profile) -> bytes | None:
     """The record as it leaves; None when it cannot be made: then the profile is a dead letter, and nobody else is."""
     try:
-        return consumer.destination.encode(profile)
+        return consumer.destination.encode(reduced(profile, consumer.policy.handover))
     except Exception as error:
         reason = f"encoding_{type(error).__name__}"
         consumer.books.bury(profile, HeldKind.DEAD, reason, "", at=consumer.clock.time())

@@ -10,12 +10,11 @@ from collections import Counter, deque
 from collections.abc import Sequence, Set
 from typing import Any, Protocol
 
-import msgspec
-
 from engine.core.audit import outcomes_of
-from engine.core.codec import newer_entry
+from engine.core.codec import newer_entry, pack_consents
 from engine.core.fold import copy_to_store, events_of
 from engine.dispatcher import fates
+from engine.dispatcher.recent import Recent
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
 from engine.ports import ConsumerState, KeyState, State, Transition
@@ -56,13 +55,14 @@ class Books:
         self.letters = state.letters
         self.open = Transition(state.name)
         self.metrics = metrics
+        self.remembers_consents = False  # some rule of its destination may ask for them
         self.metrics.seed(self.counts)
         self._skipped_below = state.not_addressed
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
         self._skipped_above = 0
         self._notices: Notices = {}
         self._deliveries = fates.Deliveries(activated)
-        self.recent: dict[bytes, LedgerEntry] = {}  # verdicts that are not durable yet: the state file cannot know them
+        self.recent = Recent()
 
     # -- outcomes -------------------------------------------------------------------------------------------------
 
@@ -86,7 +86,8 @@ class Books:
             self._overtaken(profile)
         through = profile.through if confirmed or not profile.certain else NOTHING
         if in_ledger:
-            self._write(LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id))
+            entry = LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id)
+            self._write(self._with_consents(entry, profile))
         else:
             self.open.accounted.append((profile.key, profile.last))
         self._drop(profile)
@@ -97,7 +98,7 @@ class Books:
         if profile.passed:
             self._overtaken(profile)
         entry = LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
-        self._write(entry)
+        self._write(self._with_consents(entry, profile))
         if profile.held_through != NOTHING:
             self._drop(profile)
         if profile.receipts or profile.under:
@@ -146,12 +147,15 @@ class Books:
         self._drop(profile)
         self._write(LedgerEntry(profile.key, Outcome.EXCLUDED, "overtaken", profile.last, NOTHING, b"", at))
 
+    def _with_consents(self, entry: LedgerEntry, profile: Profile) -> LedgerEntry:
+        """What was said about consent outlives the events that said it, whatever became of them."""
+        if self.remembers_consents:
+            entry.consents = pack_consents(profile.consents)
+        return entry
+
     def _write(self, entry: LedgerEntry) -> None:
         self.open.verdicts.append(entry)
-        known = self.recent.get(entry.key)
-        if known is not None and known.confirmed_through > entry.confirmed_through:
-            entry.confirmed_through = known.confirmed_through
-        self.recent[entry.key] = entry
+        self.recent.note(entry)
 
     def changed(self, key: bytes, attendee_id: str, *, at: float) -> None:
         """Somebody has changed this attendee there: no digest is certain any more, and the id may be new."""
@@ -175,7 +179,7 @@ class Books:
         self.letters -= len(letters)
         self.open.verdicts = [entry for entry in self.open.verdicts if entry.key != key]
         self.open.forget.append((key, offset))
-        self.recent[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
+        self.recent.forget(key, offset)
         if held is not None:
             self._count_profile(held.profile, f"{Outcome.EXCLUDED}:forgotten", passed=len(held.profile.passed or ()))
             self.held_events -= events_of(held.profile)
@@ -253,29 +257,12 @@ class Books:
         return transition, notices
 
     def durable(self, transition: Transition) -> None:
-        """The transition is on disk: the state file answers for its keys again."""
-        recent = self.recent
-        for entry in transition.verdicts:
-            if recent.get(entry.key) is entry:
-                del recent[entry.key]
-        for key, offset in transition.forget:
-            known = recent.get(key)
-            if known is not None and known.settled_through == offset:
-                del recent[key]
+        """The transition is on disk."""
+        self.recent.durable(transition)
 
     async def look_up(self, store: State, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
-        """What is stored of these keys, brought up to date with the verdicts that the state file does not know yet.
-
-        Both those from before the question count and those from after it: one that became durable in between may be
-        missing in the answer, and is not among the open ones any more when the answer comes.
-        """
-        before = {key: entry for key in keys if (entry := self.recent.get(key)) is not None}
-        found = await store.keys(self.name, keys)
-        for key in keys:
-            entry = self.recent.get(key) or before.get(key)
-            if entry is not None:
-                found[key] = _newer(entry, found.get(key) or KeyState())
-        return found
+        """What is stored of these keys, brought up to date with the verdicts that the state file does not know yet."""
+        return await self.recent.look_up(store, self.name, keys)
 
     def durable_counts(self) -> dict[str, int]:
         """What is on disk by its own account, while the settler has nothing in hand."""
@@ -284,13 +271,3 @@ class Books:
     def sums(self) -> dict[str, int]:
         """Events by outcome, reasons added up."""
         return outcomes_of(self.counts)
-
-
-def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
-    if not entry.outcome:  # a change alone: the rest of what is known is stored
-        return KeyState(newer_entry(stored.entry, entry), stored.held)
-    if stored.entry is not None and stored.entry.settled_through > entry.settled_through:
-        entry = stored.entry
-    confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)
-    held = stored.held if stored.held and stored.held.profile.last > entry.settled_through else None
-    return KeyState(msgspec.structs.replace(entry, confirmed_through=confirmed), held)

@@ -86,6 +86,7 @@ class Consumer:
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
         self.books = Books(state, metrics, activated=policy.handover.audiences)
+        self.books.remembers_consents = bool(policy.handover.consents)
         self.coalescer = Coalescer(merge)
         self.changes = Changes(self.books, self.coalescer, clock)
         self.lanes = LaneChooser()
@@ -170,6 +171,19 @@ class Consumer:
         """Has a forget been read that concerns what was merged through this offset?"""
         return through <= self._forgets.get(key, NOTHING)
 
+    def has_forgotten(self, key: bytes, offset: int) -> bool:
+        """Has the forget at this offset been carried out? What is leased of the key from before it, the marker that
+        stands for it included, is not done with."""
+        leased = self.coalescer.find(key)[1]
+        return self.position > offset and (leased is None or leased.last > offset)
+
+    def is_withdrawn(self, key: bytes) -> bool:
+        """Must what is leased of this key not go into another request? A forget, or a word about consent that has still
+        to be judged, came behind it."""
+        waiting = self.coalescer.find(key)[0]
+        judges = bool(self.policy.handover.consents)
+        return self.coalescer.is_forgotten(key) or (judges and waiting is not None and waiting.consents is not None)
+
     def erase_if_forgotten(self, key: bytes, through: int) -> bool:
         """A dead letter can be replayed after its key's forget was accepted and before that is carried out: what it
         holds is from below the forget, which overtakes it."""
@@ -181,7 +195,7 @@ class Consumer:
     def _unless_forgotten(self, event: Event) -> Event:
         if not self.erase_if_forgotten(event.key, event.through):
             return event
-        return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None)
+        return msgspec.structs.replace(event, content=EMPTY, traits=0, audiences=None, consents=None)
 
     def announce(self) -> None:
         """Before anything is read or sent: how far it may be read, and that attempts may be under way from now on."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from engine.core.consent import recall
 from engine.core.fold import copy_to_store, events_of
 from engine.model import NOTHING, Held, HeldKind, Lane, Outcome, Profile
 
@@ -142,6 +143,7 @@ class Holding:
             stored = known.get(profile.key)
             if stored is not None and stored.held is not None:
                 self._absorb(profile, stored.held)
+            recall(profile, stored.entry if stored is not None else None)
             coalescer.take_out(profile)
             if consumer.letters_full():
                 books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)

@@ -46,6 +46,7 @@ class Settler:
         self.lock = anyio.Lock()
         self._released = 0
         self._asked: list[asyncio.Future[None]] = []
+        self._round_ends = asyncio.Event()
         self._closed: Stopped | None = None
         self._in_hand: list[tuple[Transition, Notices]] = []  # taken, and not written yet
         self.no_space: NoSpace | None = None
@@ -93,9 +94,16 @@ class Settler:
         self._full.set()
         await asked
 
+    async def round(self) -> None:
+        """Wait until something has been written next: whatever may have changed has changed by then. Raises Stopped."""
+        await self._round_ends.wait()
+        if self._closed is not None:
+            raise self._closed
+
     def close(self, reason: Stopped) -> None:
         """Nothing is written any more; those who wait hear why."""
         self._closed = reason
+        self._round_ends.set()
         for asked in self._asked:
             _fail(asked, reason)
 
@@ -127,6 +135,8 @@ class Settler:
         self._in_hand = [self._take(consumer, clean) for consumer in self._consumers]
         await self._see_through(patient)
         self._rounds += 1
+        self._round_ends.set()
+        self._round_ends = asyncio.Event()
         self._answer(asked)
 
     async def _see_through(self, patient: bool) -> None:

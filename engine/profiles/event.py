@@ -13,8 +13,9 @@ class ProfileEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `email` or `email_lc_sha256` (64 hexadecimal digits) says whose. `countryid` is ISO 3166-1 alpha-2, `state` a FIPS
     or Canadian code beside US or CA. `audiences`: {"namespace/id": {"status": "realized" | "exited",
-    "lastQualificationTime": ISO 8601}}. `timestamp` counts for sources with order = "timestamp" only. Fields that a
-    tenant has defined beside these go in as plain mappings.
+    "lastQualificationTime": ISO 8601}}. `timestamp` counts for sources with order = "timestamp" only.
+    `consents`: XDM's object, or flat as {"marketing.email": "n"}; what no destination asks for is not kept. Fields
+    that a tenant has defined beside these go in as plain mappings.
     """
 
     email: str | None = None
@@ -32,3 +33,4 @@ class ProfileEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     countryid: str | None = None
     audiences: dict[str, dict[str, Any]] | None = None
     timestamp: datetime | float | None = None
+    consents: dict[str, Any] | None = None

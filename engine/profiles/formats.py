@@ -33,7 +33,7 @@ class Reader:
     that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body. `format`:
     "auto" knows AEP's shapes when it sees them, "aep" takes every record for one, "profile" none. `now`: epoch
     seconds, asked for memberships that AEP sends without a time. `phone_e164`: phone numbers are brought to E.164, see
-    `profiles.phones`.
+    `profiles.phones`. `consents`: the consent paths that are kept.
     """
 
     def __init__(
@@ -46,9 +46,10 @@ class Reader:
         format: str = "auto",
         now: Callable[[], float] = lambda: 0.0,
         phone_e164: bool = False,
+        consents: frozenset[str] = frozenset(),
     ) -> None:
         check_phone = e164() if phone_e164 else None
-        self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone)
+        self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone, consents=consents)
         exact = mapping or phone_e164 or format == "aep"
         self._typed = None if exact else TypedPath(self.judge.extra, self.judge.by_time)
         self._unfolds = format != "profile"

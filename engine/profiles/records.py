@@ -1,9 +1,9 @@
 """One record, judged to the letter: who it is, what of it is kept, and why the rest is not.
 
 A record is a mapping with the target fields by name, the identity as ``email`` or ``email_lc_sha256``, and optionally
-``audiences`` and ``timestamp``. AEP's ways to lay a profile out are unfolded into such a mapping first (`aep`), and
-what a source maps is looked up in the record as it came (`rules`). This path defines what a record means; `typed` is
-a shorter way to the same result.
+``audiences``, ``consents`` and ``timestamp``. AEP's ways to lay a profile out are unfolded into such a mapping first
+(`aep`), and what a source maps is looked up in the record as it came (`rules`). This path defines what a record means;
+`typed` is a shorter way to the same result.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from engine.config import MappingRule
-from engine.model import Event, Membership
+from engine.model import Consent, Event, Membership
 from engine.profiles.aep import HASH as HASH
 from engine.profiles.aep import Unfolder, in_identity_map, is_address, is_aep
 from engine.profiles.aep_audiences import CallAudience
 from engine.profiles.audiences import parse_audiences, parse_time
+from engine.profiles.consents import CONSENTS, ConsentParser
 from engine.profiles.fields import TARGET_FIELDS, FieldRefused, check_field, check_state, traits_of
 from engine.profiles.identity import key_from_hex, key_of, normalise_email
 from engine.profiles.json_exact import Ambiguous
 from engine.profiles.parsed import Parsed
 from engine.profiles.rules import Rule
 
-RECORD_KEYS = (HASH, "audiences", "timestamp")
+RECORD_KEYS = (HASH, "audiences", "timestamp", CONSENTS)
 """What a record may hold beside fields."""
 
 _SIMPLE = tuple(name for name in TARGET_FIELDS if name not in ("email", "state"))
@@ -44,7 +45,7 @@ class RecordJudge:
 
     `mapping` gives a field (or one of `RECORD_KEYS`) a path, or a rule, that is looked up in the record as it came and
     wins over what stands under the plain name. `format`: "auto" unfolds what `is_aep`, "aep" everything, "profile"
-    nothing. `now`: the time, for memberships that AEP sends without one.
+    nothing. `now`: the time, for memberships that AEP sends without one. `consents`: the paths that are kept.
     """
 
     def __init__(
@@ -56,13 +57,17 @@ class RecordJudge:
         now: Callable[[], float] = lambda: 0.0,
         *,
         check_phone: Callable[[str, str], str] | None = None,
+        consents: frozenset[str] = frozenset(),
     ) -> None:
         self._check_phone = check_phone
+        self._consent_parser = ConsentParser(consents) if consents else None
         self.rules = {name: Rule(it, text=name == HASH or name not in RECORD_KEYS) for name, it in mapping.items()}
-        self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
+        columns = self._consent_parser.columns if self._consent_parser else ()
+        kept = {name for name in extra_fields if not name.startswith(f"{CONSENTS}.")}
+        self.extra = sorted(kept - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
         paths = [path for rule in self.rules.values() for path in rule.paths]
-        fields = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra})  # a new record key is unfolded as it stands
+        fields = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra, *columns})  # they are unfolded as they stand
         self._known = fields.union(*((path, path.partition(".")[0]) for path in paths))
         self._order = (*TARGET_FIELDS, *self.extra)
         self._format, self._unfolder = format, Unfolder(fields, paths, now)
@@ -144,8 +149,9 @@ class RecordJudge:
         state, country = content.get("state", ""), content.get("countryid", "")
         audiences = self._audiences(record, index, parsed)
         timestamp = self._timestamp(record, index, parsed) if self.by_time else None
+        consents = self._consents(self._consent_parser, record, key, timestamp, index, parsed)
         traits = traits_of(email=bool(email), state=state, country=country)
-        return Event(key, msgspec.json.encode(content), traits, audiences, timestamp)
+        return Event(key, msgspec.json.encode(content), traits, audiences, timestamp, consents=consents)
 
     def _fields(self, record: Mapping[str, object], index: int, parsed: Parsed) -> dict[str, str]:
         """All fields but the e-mail, "" for an absent one; what is refused is noted in `parsed`."""
@@ -206,6 +212,28 @@ class RecordJudge:
         for name, reason in bad:
             parsed.drop(index, f"audiences.{name}", reason)
         return audiences or None
+
+    def _consents(
+        self,
+        parser: ConsentParser | None,
+        record: Mapping[str, object],
+        key: bytes,
+        at: float | None,
+        index: int,
+        parsed: Parsed,
+    ) -> dict[str, Consent] | None:
+        """None when nothing is said, or nothing that some destination asks for."""
+        if parser is None:
+            return None
+        try:
+            columns = {path: record.get(name) for name, path in parser.columns.items()}
+            consents, bad = parser.parse(record.get(CONSENTS), columns, key, at)
+        except FieldRefused as refused:
+            parsed.drop(index, CONSENTS, refused.reason)
+            return None
+        for place, reason in bad:
+            parsed.drop(index, place, reason)
+        return consents
 
     def _timestamp(self, record: Mapping[str, object], index: int, parsed: Parsed) -> float | None:
         """None, so that the event goes by its arrival, when there is no time or none that can be read."""

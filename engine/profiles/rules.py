@@ -50,7 +50,7 @@ class Rule:
     def __init__(self, spec: str | MappingRule, *, text: bool) -> None:
         rule = MappingRule(path=spec) if isinstance(spec, str) else spec
         self._rule, self._text = rule, text
-        self.paths = (rule.path,) if rule.path else rule.first_of or rule.join
+        self.paths = rule.paths
         self._paths = [Path(it) for it in self.paths]
         self._transforms = bool(rule.trim or rule.lower or rule.upper or rule.lookup or rule.date or rule.boolean)
         self.origin = (

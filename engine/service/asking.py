@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import anyio
 import msgspec
 from aiohttp import web
 
 from engine.adapters.http_ingress import Problem
-from engine.model import HeldKind, LetterState
+from engine.model import NOTHING, HeldKind, LetterState
 from engine.ports import LetterFilter
 from engine.profiles.identity import key_of, normalise_email
 
@@ -24,11 +24,23 @@ CONDITIONS = ("destination", "class", "reason", "since", "until", "state", "key"
 KINDS = {str(kind): kind for kind in (HeldKind.DEAD, HeldKind.EXPIRED)}
 STATES: dict[str, LetterState | None] = {**{str(state): state for state in LetterState}, "all": None}
 
+WAIT_MAX = 20.0
+VALUES_MAX = 100
+SearchText = Annotated[str, msgspec.Meta(min_length=4, max_length=1_000)]
+"""Shorter ones stand in any file by chance."""
+
 T = TypeVar("T")
 
 
 class Lookup(msgspec.Struct, forbid_unknown_fields=True):
     email: str
+
+
+class Search(msgspec.Struct, forbid_unknown_fields=True):
+    email: str
+    values: Annotated[list[SearchText], msgspec.Meta(max_length=VALUES_MAX)] = []
+    offset: int = NOTHING
+    wait_seconds: Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX)] = 0.0
 
 
 class Test(msgspec.Struct, forbid_unknown_fields=True):

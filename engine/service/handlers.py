@@ -17,6 +17,7 @@ from engine.service.asking import (
     Backup,
     Conditions,
     Lookup,
+    Search,
     Test,
     body_as,
     key_from_path,
@@ -45,6 +46,11 @@ class Handlers(PastHandlers):
 
     async def forget_profile(self, request: web.Request) -> object:
         return await self._control().forget(key_from_path(request))
+
+    async def find_traces(self, request: web.Request) -> object:
+        asked = await body_as(request, Search)
+        key, texts = key_of_email(asked.email), [asked.email, *asked.values]
+        return await self._control().traces(key, texts, offset=asked.offset, wait_seconds=asked.wait_seconds)
 
     # -- destinations ---------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
 from engine.config import Scope
 from engine.core.exports import FORMATS
 from engine.core.runs import COMPLETED, PROCESSING
-from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
+from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES, WAIT_MAX
 from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
 from engine.service.past import OUTCOMES, RUN_FORMATS
 
@@ -101,12 +101,24 @@ SCHEMAS: dict[str, Json] = {
     "Replayed": _object({"matched": WHOLE, "replayed": WHOLE}),
     "Run": RUN,
     "Runs": _object({"runs": _list(_ref("Run")), "next": {"type": ["string", "null"]}}),
+    "Search": _object(
+        {"email": {"type": "string", "format": "email"}},
+        **{
+            "values": _list(TEXT),
+            "offset": WHOLE,
+            "wait_seconds": {"type": "number", "minimum": 0, "maximum": WAIT_MAX},
+        },
+    ),
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
     "Text": TEXT,
     "Token": _object({"access_token": TEXT, "token_type": {"const": "Bearer"}, "expires_in": WHOLE, "scope": TEXT}),
     "TokenRequest": _object(
         {"grant_type": {"const": "client_credentials"}}, client_id=TEXT, client_secret=TEXT, scope=TEXT
+    ),
+    "Traces": _object(
+        {"key": KEY, "done": FLAG, "waiting_for": _list(TEXT), "ok": FLAG, "found": {"type": ["integer", "null"]}},
+        files=_list(_object({"file": TEXT, "bytes": WHOLE, "found": WHOLE, "rows": WHOLE, "problem": TEXT})),
     ),
 }
 

@@ -114,6 +114,16 @@ ADMIN = (
         narrows=True,
     ),
     Operation(
+        "find_traces",
+        "POST",
+        "/v1/profiles/traces",
+        "profiles",
+        "Search the engine's files for a person, once the forget at `offset` is carried out",
+        ERASE,
+        {200: "Traces"},
+        body="Search",
+    ),
+    Operation(
         "list_destinations",
         "GET",
         "/v1/destinations",

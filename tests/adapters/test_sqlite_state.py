@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.adapters.sqlite import LedgerLimits, SqliteState
+from engine.adapters.sqlite import state_sql as sql
 from engine.ports import KeyState
 from engine.testing.contracts.harness import key_of
 from engine.testing.contracts.state_data import consumer_of, consumer_state, letter, settle, verdict, waiting
@@ -142,3 +144,28 @@ async def test_a_consumer_is_never_renamed_onto_another(state: SqliteState) -> N
         await state.rename_consumer("plain", "listing")
     assert (await consumer_of(state, "plain")).name == "plain"
     await settle(state, "plain", counts={"n": 1})
+
+
+async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: Path) -> None:
+    """With all that is in it; and it is of the newest format then, so that an older version refuses it."""
+    path = tmp_path / "state.db"
+    made = SqliteState(path)
+    await made.open()
+    await made.add_consumer(consumer_state())
+    await settle(made, verdicts=[verdict("lea", 3, 3, attendee_id="a1")], watermark=4)
+    await made.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE ledger DROP COLUMN consents")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    upgraded = SqliteState(path)
+    await upgraded.open()
+    entry = (await upgraded.keys("plain", [LEA]))[LEA].entry
+    assert entry is not None
+    assert (entry.attendee_id, entry.consents) == ("a1", b"")
+    await settle(upgraded, verdicts=[verdict("lea", 5, consents=b"no")])
+    await upgraded.close()
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (sql.FORMAT.version,)
+        assert connection.execute("SELECT consents FROM ledger").fetchone() == (b"no",)
+    connection.close()

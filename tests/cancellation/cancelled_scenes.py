@@ -287,6 +287,14 @@ class Scene:
         self.forgotten.add(f"{name}@example.com")
         await self.call("forget", engine.forget(f"{name}@example.com"))
 
+    async def prove(self, engine: Engine, name: str) -> None:
+        """Wait for the newest order in the journal to be carried out, and search."""
+        parts = engine._parts
+        if parts is not None:
+            email, newest = f"{name}@example.com", parts.pipeline.commit.next_offset - 1
+            coroutine = parts.control.traces(key_of_address(email), [email], offset=newest, wait_seconds=3.0)
+            await self.call("traces", coroutine)
+
     # -- the life, and what comes after it ---------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -414,6 +422,7 @@ class AWorkingDay(Scene):
         slow = self.submitting(engine, "slow", "a")
         await anyio.sleep(0.1)
         await self.forget(engine, "slow")
+        await self.prove(engine, "slow")
         await self.together(slow)
         await anyio.sleep(5.0)
         await self.submit(engine, "slowly", "e")

@@ -70,6 +70,14 @@ COMMANDS = [
     (["backup", "copy"], {"files": ["journal.db", "state.db"], "bytes": 12}),
 ]
 IDS = [" ".join(arguments[:2]) for arguments, _ in COMMANDS]
+PROOF = {
+    "key": KEY,
+    "done": True,
+    "waiting_for": [],
+    "ok": True,
+    "found": 0,
+    "files": [{"file": "journal.db", "bytes": 4096, "found": 0, "rows": 0, "problem": ""}],
+}
 
 
 class Control:
@@ -77,6 +85,7 @@ class Control:
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
+        self.proof: dict[str, Any] = PROOF
 
     def status(self) -> dict[str, Any]:
         return STATUS
@@ -98,6 +107,9 @@ class Control:
 
     async def forget(self, key: bytes, /) -> dict[str, Any]:
         return self._note({"key": key.hex(), "offset": 9}, "forget", key.hex())
+
+    async def traces(self, key: bytes, texts: Any, /, *, offset: int = -1, wait_seconds: float = 0.0) -> dict[str, Any]:
+        return self._note(self.proof, "traces", list(texts), offset)
 
     async def letters(
         self, which: LetterFilter, limit: int, /, *, after: int = 0, with_content: bool = False
@@ -238,6 +250,36 @@ def test_a_person_may_come_on_stdin(run: Run, files: Control) -> None:
     assert run("status", "-", input="lea@example.com\n").exit_code == 0
     assert run("forget", "-", "--yes", input="lea@example.com\n").exit_code == 0
     assert files.asked == [("lookup", KEY), ("forget", KEY)]
+
+
+def test_a_forget_is_proved_by_a_search_after_it(run: Run, files: Control) -> None:
+    proved = run("forget", "lea@example.com", "--prove", "--value", "+33320", "--yes")
+    assert (proved.exit_code, "proved: 1 files searched" in proved.stdout) == (0, True)
+    assert files.asked == [("forget", KEY), ("traces", ["lea@example.com", "+33320"], 9)]
+    machine = run("forget", "lea@example.com", "--prove", "--yes", "--json")
+    assert json.loads(machine.stdout)["proof"]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("proof", "said"),
+    [
+        ({"ok": False, "found": 2}, "NOT proved"),
+        ({"ok": False, "done": False, "waiting_for": ["prod"], "files": []}, "not carried out yet at prod"),
+    ],
+)
+def test_what_is_not_proved_fails(run: Run, files: Control, proof: dict[str, Any], said: str) -> None:
+    files.proof = PROOF | proof
+    result = run("forget", "lea@example.com", "--prove", "--yes")
+    assert (result.exit_code, said in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[KEY, "--prove"], ["lea@example.com", "--value", "Lille"], ["lea@example.com", "--prove", "--value", "59"]],
+)
+def test_what_cannot_be_searched_for_is_a_usage_error(run: Run, files: Control, arguments: list[str]) -> None:
+    assert run("forget", *arguments, "--yes").exit_code == 2
+    assert files.asked == []
 
 
 def test_what_names_nobody_is_a_usage_error_that_does_not_repeat_it(run: Run, files: Control) -> None:

@@ -19,12 +19,13 @@ from engine.core.codec import (
     unpack_profile,
     unpack_verdicts,
 )
-from engine.model import NOTHING, Event, Kind, Lane, LedgerEntry, Membership, Profile, Trait
+from engine.model import NOTHING, Consent, Event, Kind, Lane, LedgerEntry, Membership, Profile, Trait
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
 OFFSETS = st.integers(NOTHING, 2**53)
 TIMES = st.floats(0.0, 4e9)
 AUDIENCES = st.none() | st.dictionaries(st.text(max_size=8), st.builds(Membership, st.booleans(), TIMES), max_size=3)
+CONSENTS = st.none() | st.dictionaries(st.text(max_size=8), st.builds(Consent, st.text(max_size=2), st.none() | TIMES))
 EVENTS = st.builds(
     Event,
     st.binary(min_size=32, max_size=32),
@@ -36,6 +37,8 @@ EVENTS = st.builds(
     st.text(max_size=10),
     OFFSETS,
     st.integers(0, 2**40),
+    st.text(max_size=10),
+    CONSENTS,
 )
 PARTS = st.builds(
     Profile,
@@ -52,6 +55,7 @@ PARTS = st.builds(
     stamps=st.none() | st.dictionaries(st.text(max_size=8), TIMES, max_size=3),
     attempts=st.integers(0, 99),
     certain=st.booleans(),
+    consents=CONSENTS,
 )
 ENTRIES = st.builds(
     LedgerEntry,
@@ -63,6 +67,7 @@ ENTRIES = st.builds(
     st.binary(max_size=16),
     TIMES,
     st.text(max_size=12),
+    st.binary(max_size=12),
 )
 
 
@@ -174,3 +179,23 @@ def test_a_change_takes_the_digest_and_nothing_else(known: LedgerEntry) -> None:
     change = LedgerEntry(known.key, "", "", NOTHING, at=7.0)
     expected = msgspec.structs.replace(known, digest=b"", at=known.at if known.outcome else 7.0)
     assert newer_entry(known, change) == expected
+
+
+def test_a_hash_that_only_speaks_of_consent_is_emptied_as_well() -> None:
+    said = Event(KEY, b"{}", consents={"marketing.email": Consent("n")})
+    erased = erase_events([said], 4, {KEY: 5})
+    assert erased is not None
+    assert (erased[0].consents, erased[0].traits) == (None, Trait.ERASED)
+
+
+def test_events_from_before_consents_were_kept_are_read_as_before() -> None:
+    old = [KEY, b"{}", 1, None, None, 0, "", NOTHING, 0]
+    assert unpack_events(msgspec.msgpack.encode([old])) == [Event(KEY, b"{}", 1)]
+    entry = [KEY, "delivered", "", 3, 3, b"", 1.0, "a1"]
+    assert unpack_verdicts(msgspec.msgpack.encode([[entry], []])).entries[0].consents == b""
+
+
+def test_what_was_said_is_kept_until_something_else_is_said() -> None:
+    known = LedgerEntry(KEY, "excluded", "consent", 3, consents=b"one")
+    assert newer_entry(known, LedgerEntry(KEY, "delivered", "", 4)).consents == b"one"
+    assert newer_entry(known, LedgerEntry(KEY, "delivered", "", 4, consents=b"two")).consents == b"two"

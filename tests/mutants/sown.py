@@ -14,6 +14,7 @@ from pathlib import Path
 
 import bugs_access
 import bugs_changes
+import bugs_consent
 import bugs_edges
 import bugs_fold
 import bugs_storage
@@ -23,7 +24,16 @@ from bug import BUGS
 
 from engine.errors import EngineError
 
-__all__ = ["BUGS", "bugs_access", "bugs_changes", "bugs_edges", "bugs_fold", "bugs_storage", "bugs_wire"]
+__all__ = [
+    "BUGS",
+    "bugs_access",
+    "bugs_changes",
+    "bugs_consent",
+    "bugs_edges",
+    "bugs_fold",
+    "bugs_storage",
+    "bugs_wire",
+]
 
 BROKEN = (AssertionError, TimeoutError, EngineError, pytest.fail.Exception)
 """How a promise is seen to be broken. Anything else is an error in the test, or in the bug."""

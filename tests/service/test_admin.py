@@ -73,6 +73,10 @@ class FakeControl:
         self._call("lookup", key)
         return {"key": key.hex(), "destinations": {"demo": {"state": "settled", "outcome": "delivered"}}}
 
+    async def traces(self, key: bytes, texts: Any, /, **how: Any) -> dict[str, object]:
+        self._call("traces", key.hex(), texts, how)
+        return {"key": key.hex(), "done": True, "waiting_for": [], "ok": True, "found": 0, "files": []}
+
     async def forget(self, key: bytes, /) -> dict[str, object]:
         self._call("forget", key)
         return {"key": key.hex(), "offset": 7}
@@ -200,6 +204,27 @@ async def test_forgetting_is_accepted_not_done(serve: Serve, control: FakeContro
     client = await serve()
     answer = await client.delete(f"/v1/profiles/{KEY}")
     assert (answer.status, await answer.json()) == (202, {"key": KEY, "offset": 7})
+
+
+async def test_traces_are_searched_for_by_body_and_never_by_url(serve: Serve, control: FakeControl) -> None:
+    client = await serve()
+    body = {"email": "Lea@Example.com", "values": ["+33320000000"], "offset": 7, "wait_seconds": 20}
+    answer = await client.post("/v1/profiles/traces", json=body)
+    assert (answer.status, (await answer.json())["ok"]) == (200, True)
+    ((name, _, texts, how),) = control.calls
+    assert (name, texts, how) == (
+        "traces",
+        ["Lea@Example.com", "+33320000000"],
+        {"offset": 7, "wait_seconds": 20.0},
+    )
+
+
+@pytest.mark.parametrize("more", [{"values": ["59"]}, {"wait_seconds": 21}, {"values": "all"}, {"key": "0"}])
+async def test_what_cannot_be_searched_for_is_refused(serve: Serve, control: FakeControl, more: dict[str, Any]) -> None:
+    client = await serve()
+    answer = await client.post("/v1/profiles/traces", json={"email": "lea@example.com"} | more)
+    await problem(answer, 400, "bad-request")
+    assert control.calls == []
 
 
 # -- destinations -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The format of a SQLite file: its tables, by version, and the way from one version to the next.
 
-A version only adds: tables, indexes, and what fills them from the tables there are. So an older file is brought up to
-date in one transaction when it is opened to be worked on, and the tables of every version are known.
+A version only adds: tables, columns, indexes, and what fills them from the tables there are. So an older file is
+brought up to date in one transaction when it is opened to be worked on, and the tables of every version are known.
 """
 
 from __future__ import annotations

@@ -143,7 +143,14 @@ def purge_letters(connection: sqlite3.Connection, which: LetterFilter, limit: in
 
 def _emptied(profile: Profile) -> Profile:
     return msgspec.structs.replace(
-        profile, content=b"{}", traits=int(Trait.ERASED), audiences=None, stamps=None, under=None, passed=None
+        profile,
+        content=b"{}",
+        traits=int(Trait.ERASED),
+        audiences=None,
+        consents=None,
+        stamps=None,
+        under=None,
+        passed=None,
     )
 
 

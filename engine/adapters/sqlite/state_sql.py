@@ -42,20 +42,21 @@ CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
 FORMAT = FileFormat(0x52465331, _FIRST, UPGRADES)  # "RFS1"
 
-_LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
+_LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id, consents"
 _NO_LETTERS = (
     "NOT EXISTS (SELECT 1 FROM held WHERE held.consumer = ledger.consumer AND held.key = ledger.key "
     "AND held.kind <> 'waiting')"
 )
 _UPSERT = """
-INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
+INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
     outcome = CASE excluded.outcome WHEN '' THEN outcome ELSE excluded.outcome END,
     reason = CASE excluded.outcome WHEN '' THEN reason ELSE excluded.reason END,
     at = CASE WHEN excluded.outcome = '' AND outcome <> '' THEN at ELSE excluded.at END,
     digest = excluded.digest,
     settled_through = max(settled_through, excluded.settled_through),
     confirmed_through = max(confirmed_through, excluded.confirmed_through),
-    attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
+    attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END,
+    consents = CASE excluded.consents WHEN x'' THEN consents ELSE excluded.consents END
 """
 
 
@@ -152,6 +153,7 @@ def fold_one(connection: sqlite3.Connection, letters_of: Collection[int] | None 
                 entry.digest,
                 entry.at,
                 entry.attendee_id,
+                entry.consents,
             )
             for entry in entries
         ],
@@ -229,11 +231,13 @@ def clear_digests(connection: sqlite3.Connection) -> None:
 
 def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_keys: int, limit: int) -> list[bytes]:
     """Ledger keys to delete: last touched before `before`, or the oldest beyond `max_keys`. Not those with dead
-    letters: when one is replayed it has to be known what has overtaken it."""
+    letters: when one is replayed it has to be known what has overtaken it. What was said about consent does not grow
+    old, and goes last when there are too many."""
     old = [
         key
         for (key,) in connection.execute(
-            f"SELECT key FROM ledger WHERE consumer = ? AND at < ? AND {_NO_LETTERS} LIMIT ?", (id, before, limit)
+            f"SELECT key FROM ledger WHERE consumer = ? AND at < ? AND consents = x'' AND {_NO_LETTERS} LIMIT ?",
+            (id, before, limit),
         )
     ]
     if old:
@@ -242,7 +246,7 @@ def outdated_keys(connection: sqlite3.Connection, id: int, before: float, max_ke
     if total <= max_keys:
         return []
     rows = connection.execute(
-        f"SELECT key FROM ledger WHERE consumer = ? AND {_NO_LETTERS} ORDER BY at LIMIT ?",
+        f"SELECT key FROM ledger WHERE consumer = ? AND {_NO_LETTERS} ORDER BY consents <> x'', at LIMIT ?",
         (id, min(limit, total - max_keys)),
     )
     return [key for (key,) in rows]

@@ -1,7 +1,7 @@
 """The versions of `state.db` after the first: what each one adds.
 
-To add a table: the next number and its statements here, and nothing of an earlier version is changed. A table with a
-column `consumer` also belongs into `OWNED` of inspect_sql.py and the lists of consumer_sql.py.
+To add a table or a column: the next number and its statements here, and nothing of an earlier version is changed. A
+table with a column `consumer` also belongs into `OWNED` of inspect_sql.py and the lists of consumer_sql.py.
 """
 
 from __future__ import annotations
@@ -20,4 +20,6 @@ CREATE TABLE run_fate (
 INSERT INTO run SELECT consumer, -1, name, events FROM count
 """
 
-UPGRADES: Mapping[int, str] = {2: _RUNS}
+_CONSENTS = "ALTER TABLE ledger ADD COLUMN consents BLOB NOT NULL DEFAULT x''"  # what was said last, see `LedgerEntry`
+
+UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS}

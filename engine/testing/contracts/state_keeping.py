@@ -61,6 +61,18 @@ class Keeping:
         assert (await key_state(state, "di")).held is not None, "what waits is not limited"
 
     @promise
+    async def test_what_was_said_about_consent_does_not_grow_old_and_goes_last(self, trial: StateTrial) -> None:
+        state = await trial.open(limits=Limits(ledger_days=1, ledger_keys=2))
+        said = [verdict(name, last, consents=b"no", at=NOW + last) for last, name in enumerate(("lea", "bo"))]
+        await settle(state, verdicts=[*said, verdict("cy", 2, at=NOW + 9)], watermark=3)
+        state = await trial.reopen(state)
+        await state.prune(NOW + DAY_SECONDS / 2)
+        keys = [key_of(name) for name in ("lea", "bo", "cy")]
+        assert set(await state.keys("plain", keys)) == {key_of("lea"), key_of("bo")}, "too many, and these are older"
+        await state.prune(NOW + 1_000 * DAY_SECONDS)
+        assert set(await state.keys("plain", keys)) == {key_of("lea"), key_of("bo")}
+
+    @promise
     async def test_prune_deletes_ledger_entries_that_are_too_old_and_no_others(self, trial: StateTrial) -> None:
         state = await trial.open(limits=Limits(ledger_days=10))
         await settle(state, verdicts=[verdict("lea", 1, at=NOW), verdict("bo", 2, at=NOW + 5 * DAY_SECONDS)])

@@ -175,6 +175,24 @@ class Settling:
         assert await state.accounted("plain") == {key_of("lea"): 8, key_of("bo"): 9}
 
     @promise
+    async def test_what_was_said_about_consent_is_kept_until_something_else_is_or_the_key_is_forgotten(
+        self, trial: StateTrial
+    ) -> None:
+        state = await trial.open()
+        await settle(state, verdicts=[verdict("lea", 1, consents=b"first"), verdict("bo", 2, consents=b"his")])
+        await settle(state, verdicts=[verdict("lea", 3)])
+        assert (await entry_of(state, "lea")).consents == b"first"
+        assert (await entry_of(await trial.after_crash(state), "lea")).consents == b"first"
+        await settle(state, verdicts=[verdict("lea", 4, consents=b"second")])
+        state = await trial.reopen(state)
+        assert (await entry_of(state, "lea")).consents == b"second"
+        await settle(state, forget=[(key_of("lea"), 5)])
+        await settle(state, verdicts=[verdict("lea", 6)])
+        state = await trial.reopen(state)
+        assert (await entry_of(state, "lea")).consents == b""
+        assert (await entry_of(state, "bo")).consents == b"his"
+
+    @promise
     async def test_what_happens_after_a_forget_is_known_again(self, trial: StateTrial) -> None:
         state = await trial.open()
         await settle(state, verdicts=[verdict("lea", 6, 6, attendee_id="a1")])
