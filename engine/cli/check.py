@@ -173,11 +173,11 @@ def warnings_of(config: Config) -> list[str]:
 
 
 def _small_shares(config: Config) -> list[str]:
-    """Destinations share the buffer evenly; a batch that is larger than a share never fills."""
-    many = len(config.destinations)
+    """Destinations and forwards share the buffer evenly; a batch that is larger than a share never fills."""
+    many = len(config.destinations) + len(config.forwards)
     return [
         f"destination {it.name}: batch.{limit} is {getattr(it.batch, limit)}, and its share of the buffer "
-        f"{getattr(config.buffer, limit) // many} (buffer.{limit}, shared by {many} destinations)"
+        f"{getattr(config.buffer, limit) // many} (buffer.{limit}, shared by {many})"
         for it in config.destinations
         for limit in ("max_profiles", "max_bytes")
         if getattr(it.batch, limit) > getattr(config.buffer, limit) // many
