@@ -1,9 +1,12 @@
 """The shape of config.toml, its only reader, and the relations between its limits.
 
-`kinds`: what a value may be. `tables`: the keys. `checks`, `checks_outward`, `relations`: what must hold between them.
+`kinds`: what a value may be. `tables`, `alerts`: the keys. `checks`, `checks_outward`, `checks_alerts`,
+`relations`: what must hold between them.
 `problems`: how whatever is wrong is found at once and named. `whole`: the configuration, and how it is read.
 """
 
+from engine.config.alerts import AlertConfig as AlertConfig
+from engine.config.alerts import NotifyConfig as NotifyConfig
 from engine.config.checks_outward import TARGET_FIELDS as TARGET_FIELDS
 from engine.config.kinds import NAME as NAME
 from engine.config.kinds import Name as Name

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from engine.config.checks_alerts import check_alerts
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.problems import Reader, is_loopback
 from engine.config.relations import check_reference, check_secret
@@ -33,11 +34,13 @@ def check(config: Tables, reader: Reader) -> None:
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
         check_destination(destination, f"destination[{index}]", config, reader)
+    check_alerts(config, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
-    for key, tables in (listed | {"destination": config.destinations, "ingress.keys": config.ingress.keys}).items():
+    listed |= {"destination": config.destinations, "ingress.keys": config.ingress.keys}
+    for key, tables in (listed | {"alert": config.alerts, "notify": config.notify}).items():
         for (i, one), (j, other) in combinations(enumerate(tables), 2):
             if one.name == other.name:
                 what = f"{one.name!r} is the name of {key}[{i}] already; give each a name of its own"

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from msgspec import Meta, field
 
+from engine.config.alerts import AlertConfig, NotifyConfig
 from engine.config.kinds import (
     Code,
     Count,
@@ -247,6 +248,8 @@ class Tables(Table, frozen=True, kw_only=True):
     sources: tuple[SourceConfig, ...] = field(default=(SourceConfig(),), name="source")
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
+    alerts: tuple[AlertConfig, ...] = field(default=(), name="alert")
+    notify: tuple[NotifyConfig, ...] = ()
     log: LogConfig = LogConfig()
     path: Path | None = None
     base: Path = Path()

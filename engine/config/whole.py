@@ -1,7 +1,7 @@
 """The whole of config.toml: its only reader.
 
-Attributes are named as the TOML keys are, except that `[[source]]`, `[[account]]` and `[[destination]]` are the tuples
-`sources`, `accounts` and `destinations`.
+Attributes are named as the TOML keys are, except that `[[source]]`, `[[account]]`, `[[destination]]` and `[[alert]]`
+are the tuples `sources`, `accounts`, `destinations` and `alerts`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine.config import checks_alerts
 from engine.config.checks import CLIENT_ID, CLIENT_SECRET, KEY_SECRET, check
 from engine.config.kinds import Table
 from engine.config.problems import Reader, keys_of, masked, parse
@@ -88,10 +89,13 @@ def _completed(config: Config, reader: Reader) -> Config:
     keys = [_one_place(it, f"ingress.keys[{i}]", KEY_SECRET, reader) for i, it in enumerate(config.ingress.keys)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_ID, reader) for i, it in enumerate(config.accounts)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
+    notify = [_one_place(it, f"notify[{i}]", checks_alerts.URL, reader) for i, it in enumerate(config.notify)]
+    notify = [_one_place(it, f"notify[{i}]", checks_alerts.SECRET, reader) for i, it in enumerate(notify)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
     ingress = msgspec.structs.replace(config.ingress, keys=tuple(keys))
-    return msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), destinations=tuple(destinations))
+    config = msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), notify=tuple(notify))
+    return msgspec.structs.replace(config, destinations=tuple(destinations))
 
 
 def _one_place(table: T, key: str, places: tuple[str, ...], reader: Reader) -> T:
