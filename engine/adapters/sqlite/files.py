@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from engine.adapters.sqlite.file_format import FileFormat
 from engine.adapters.sqlite.wal import examine
 from engine.errors import DataDirectoryError, NoSpace
 
@@ -42,13 +43,11 @@ def sync_directory(directory: Path) -> None:
 
 def prepare_file(
     path: Path,
-    application_id: int,
-    version: int,
-    schema: str,
+    format: FileFormat,
     connect: Connect = sqlite3.connect,
     sync_directory: SyncDirectory = sync_directory,
 ) -> int:
-    """Create or check the file, replay and truncate its WAL, and fsync its directory.
+    """Create or check the file, bring an older one up to date, replay and truncate its WAL, and fsync its directory.
 
     Returns how many frames of the WAL belonged to no commit. Raises DataDirectoryError for a damaged, foreign or newer
     file, NoSpace when there is no room even for this."""
@@ -58,7 +57,7 @@ def prepare_file(
     except sqlite3.Error as error:
         raise DataDirectoryError(f"{path.name} cannot be opened: {error}") from error
     try:
-        _check_or_create(connection, path, application_id, version, schema)
+        _check_or_create(connection, path, format)
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise DataDirectoryError(_in_use(path))
@@ -108,43 +107,28 @@ def _in_use(path: Path) -> str:
     return f"{path.name} is open in another program: close that one first"
 
 
-def _check_or_create(
-    connection: sqlite3.Connection, path: Path, application_id: int, version: int, schema: str
-) -> None:
+def _check_or_create(connection: sqlite3.Connection, path: Path, format: FileFormat) -> None:
     found_id = connection.execute("PRAGMA application_id").fetchone()[0]
-    found_version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if empty and not found_id:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
-        connection.executescript(
-            f"BEGIN; {schema}; PRAGMA application_id={application_id}; PRAGMA user_version={version}; COMMIT;"
-        )
+        format.create(connection)
         os.chmod(path, 0o600)
         return
-    if found_id != application_id:
+    if found_id != format.application_id:
         raise DataDirectoryError(f"{path.name} is not a file of this engine: name another data_dir")
-    if found_version > version:
+    if version > format.version:
         raise DataDirectoryError(
-            f"{path.name} was written by a newer version (format {found_version}, this one knows {version}): run that "
+            f"{path.name} was written by a newer version (format {version}, this one knows {format.version}): run that "
             "version, or restore a backup of this one"
         )
-    if found_version < version:
-        raise DataDirectoryError(f"{path.name} has format {found_version}; this version reads format {version} only")
-    if not has_schema(connection, schema):
+    if not format.knows(version) or not format.is_that_of(connection, version):
         raise DataDirectoryError(f"{path.name} is damaged (its tables are not those of its format). {WAY_OUT}")
-
-
-def has_schema(connection: sqlite3.Connection, schema: str) -> bool:
-    """Are its tables and indexes those that this schema makes? A bit turned in a column's name is seen nowhere else."""
-    with closing(sqlite3.connect(":memory:")) as new:
-        new.executescript(schema)
-        return _schema_of(connection) == _schema_of(new)
-
-
-def _schema_of(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
-    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")
-    return [(*row[:3], " ".join(str(row[3]).split())) for row in rows]
+    if version < format.version:
+        connection.execute("PRAGMA synchronous=FULL")
+        format.upgrade(connection, version)
 
 
 def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:

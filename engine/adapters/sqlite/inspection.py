@@ -12,7 +12,8 @@ from urllib.parse import quote
 import msgspec
 
 from engine.adapters.sqlite import consumer_sql, held_sql, journal_sql, state_sql
-from engine.adapters.sqlite.files import DAMAGE, copy_connection, has_schema, prepare_file, sync_directory
+from engine.adapters.sqlite.file_format import FileFormat
+from engine.adapters.sqlite.files import DAMAGE, copy_connection, prepare_file, sync_directory
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
 from engine.adapters.sqlite.wal import examine, wal_of
@@ -62,9 +63,9 @@ def inspect_state(path: Path) -> FoundState:
         return found
     _inspect_wal(path, found.problems)
     with _reading(path, found.problems) as connection:
-        if connection is None or _is_foreign(connection, path, state_sql, found.problems):
+        if connection is None or _is_foreign(connection, path, state_sql.FORMAT, found.problems):
             return found
-        found.problems += _integrity(connection, path, state_sql.SCHEMA)
+        found.problems += _integrity(connection, path, state_sql.FORMAT)
         try:
             found.consumers = consumer_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
@@ -94,10 +95,10 @@ def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJour
     end, extents = max((max(one.watermark, one.settled_through + 1) for one in consumers), default=0), []
     with _reading(path, found.problems) as connection:
         if connection is not None:
-            found.foreign = _is_foreign(connection, path, journal_sql, found.problems)
+            found.foreign = _is_foreign(connection, path, journal_sql.FORMAT, found.problems)
             if found.foreign:
                 return found
-            found.problems += _integrity(connection, path, journal_sql.SCHEMA)
+            found.problems += _integrity(connection, path, journal_sql.FORMAT)
             found.id, extents = _journal_id(connection), _extents(connection)
             end = max(end, _marked(connection))
             if extents and not found.id:
@@ -176,24 +177,28 @@ def _reading(path: Path, problems: list[str]) -> Iterator[sqlite3.Connection | N
             yield connection
 
 
-def _is_foreign(connection: sqlite3.Connection, path: Path, module: object, problems: list[str]) -> bool:
+def _is_foreign(connection: sqlite3.Connection, path: Path, format: FileFormat, problems: list[str]) -> bool:
     id = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    wanted_id, wanted_version = getattr(module, "APPLICATION_ID", 0), getattr(module, "VERSION", 0)
-    if (id ^ wanted_id).bit_count() == 1:
+    version = _version(connection)
+    if (id ^ format.application_id).bit_count() == 1:
         problems.append(f"{path.name}: its application id has a turned bit")
         return False
-    if id != wanted_id:
+    if id != format.application_id:
         problems.append(f"{path.name} is not a file of this engine")
-    elif version != wanted_version:
-        problems.append(f"{path.name} has format {version}; this version of the engine knows format {wanted_version}")
-    return bool(id != wanted_id or version != wanted_version)
+    elif not format.knows(version):
+        problems.append(f"{path.name} has format {version}; this version of the engine knows format {format.version}")
+    return bool(id != format.application_id or not format.knows(version))
 
 
-def _integrity(connection: sqlite3.Connection, path: Path, schema: str) -> list[str]:
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _integrity(connection: sqlite3.Connection, path: Path, format: FileFormat) -> list[str]:
     """What SQLite finds wrong with it, and whether its tables are what they should be."""
     try:
-        if not has_schema(connection, schema):
+        version = _version(connection)
+        if not format.is_that_of(connection, version if format.knows(version) else format.version):
             return [f"{path.name}: its tables are not those of its format"]
         rows = connection.execute(f"PRAGMA integrity_check({SHOWN_PROBLEMS})").fetchall()
     except DAMAGE as error:
@@ -237,7 +242,7 @@ def salvage(journal: FoundJournal, directory: Path) -> None:
         raise DataDirectoryError(f"{lost} offsets would be lost: restore a backup, or start anew")
     if target.exists():
         raise DataDirectoryError(f"{target} is there already: name an empty folder")
-    prepare_file(target, journal_sql.APPLICATION_ID, journal_sql.VERSION, journal_sql.SCHEMA)
+    prepare_file(target, journal_sql.FORMAT)
     with closing(sqlite3.connect(target, isolation_level=None)) as connection:
         connection.execute("INSERT INTO meta VALUES ('id', ?)", (journal.id or secrets.token_hex(8),))
         journal_sql.insert(connection, [*journal.rows.values(), *_fillings(journal)], journal.next)

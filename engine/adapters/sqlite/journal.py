@@ -88,9 +88,7 @@ class SqliteJournal:
         return f"<SqliteJournal {self._path.name} next {self._next}>"
 
     async def open(self) -> JournalTail:
-        discarded = await in_thread(
-            prepare_file, self._path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect, self._sync_directory
-        )
+        discarded = await in_thread(prepare_file, self._path, sql.FORMAT, self._connect, self._sync_directory)
         for worker in (self._writer, self._reader, self._checkpointer):
             worker.start()
         try:

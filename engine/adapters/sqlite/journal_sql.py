@@ -9,19 +9,19 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine.adapters.sqlite.file_format import FileFormat
 from engine.core.codec import checksum, pack_events, unpack_events
 from engine.errors import StorageFailed
 from engine.model import Append, Event, Lane
 
-APPLICATION_ID = 0x52464A31  # "RFJ1"
-VERSION = 1
-SCHEMA = """
+_FIRST = """
 CREATE TABLE append (
     first INTEGER PRIMARY KEY, count INTEGER NOT NULL, source TEXT NOT NULL, lane INTEGER NOT NULL,
     accepted_at REAL NOT NULL, crc INTEGER NOT NULL, payload BLOB NOT NULL
 );
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 """
+FORMAT = FileFormat(0x52464A31, _FIRST)  # "RFJ1"
 COLUMNS = "first, count, source, lane, accepted_at, crc, payload"
 Row = tuple[int, int, str, int, float, int, bytes]
 

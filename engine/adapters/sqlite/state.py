@@ -88,7 +88,7 @@ class SqliteState:
             raise files.unusable(self._path or Path("state.db"), error.__cause__ or error) from error
 
     def _prepare(self, path: Path) -> None:
-        files.prepare_file(path, sql.APPLICATION_ID, sql.VERSION, sql.SCHEMA, self._connect, self._sync)
+        files.prepare_file(path, sql.FORMAT, self._connect, self._sync)
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = consumer_sql.consumer_ids(connection)

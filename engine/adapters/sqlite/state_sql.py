@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
 from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite.file_format import FileFormat
+from engine.adapters.sqlite.upgrades import UPGRADES
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
 from engine.model import LedgerEntry
 from engine.ports import Transition
 
-APPLICATION_ID = 0x52465331  # "RFS1"
-VERSION = 1
-SCHEMA = """
+_FIRST = """
 CREATE TABLE consumer (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, identity TEXT NOT NULL, start INTEGER NOT NULL,
     watermark INTEGER NOT NULL, read_to INTEGER NOT NULL, clean INTEGER NOT NULL, paused INTEGER NOT NULL,
@@ -40,6 +40,7 @@ CREATE UNIQUE INDEX held_waiting ON held (consumer, key) WHERE kind = 'waiting';
 CREATE INDEX held_letters ON held (consumer, key) WHERE kind <> 'waiting';
 CREATE TABLE pause (account TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID
 """
+FORMAT = FileFormat(0x52465331, _FIRST, UPGRADES)  # "RFS1"
 
 _LEDGER = "key, outcome, reason, settled_through, confirmed_through, digest, at, attendee_id"
 _NO_LETTERS = (
@@ -57,9 +58,8 @@ INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key
 
 def create(connection: sqlite3.Connection) -> None:
     """In memory what `prepare_file` does to a file: a backup of it is a file like any other."""
-    if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
-        return
-    connection.executescript(f"{SCHEMA}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION};")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != FORMAT.application_id:
+        FORMAT.create(connection)
 
 
 # -- one settling transaction ---------------------------------------------------------------------------------------
