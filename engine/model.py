@@ -236,4 +236,5 @@ class Notice(msgspec.Struct, array_like=True):
     unit: str  # "share", "seconds", "bytes", "letters"; "" for what is so or not so
     summary: str
     advice: str
+    page: str  # of the documentation
     targets: list[str]  # which are still to be told

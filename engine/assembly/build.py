@@ -5,8 +5,6 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
@@ -14,10 +12,12 @@ from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, SqliteState
+from engine.assembly.alerting import Alerting, open_alerting
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.gauges import register_gauges
 from engine.assembly.outward import Outward, build_outward
+from engine.assembly.version import engine_version
 from engine.config import AccountConfig, Config, DestinationConfig
 from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
@@ -58,6 +58,7 @@ class Parts(msgspec.Struct):
     runs: Runs
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
+    alerting: Alerting = None  # type: ignore[assignment]
 
 
 async def open_parts(
@@ -114,6 +115,7 @@ async def open_parts(
     )
     parts.control = EngineControl(parts)
     register_gauges(metrics, parts)
+    parts.alerting = await open_alerting(config, parts, stack, random)
     return parts
 
 
@@ -289,11 +291,3 @@ def _patience_seconds(config: DestinationConfig, account: AccountConfig, whole: 
         requests_per_second=account.rate.requests_per_second,
         max_concurrency=account.rate.max_concurrency,
     )
-
-
-@cache
-def engine_version() -> str:
-    try:
-        return version("rainfocus-engine")
-    except PackageNotFoundError:
-        return "0.0.0"

@@ -59,6 +59,7 @@ class EngineControl:
                 "discarded_frames": parts.discarded_frames,
             },
             "settled_per_second": parts.pipeline.drain_rate.current(parts.clock.monotonic()),
+            "alerts": self._parts.alerting.active(),
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
@@ -216,6 +217,12 @@ class EngineControl:
 
     def runs(self) -> list[dict[str, object]]:
         return self._parts.runs.report()
+
+    def alerts(self) -> dict[str, object]:
+        return self._parts.alerting.report()
+
+    async def test_notification(self, target: str, /) -> dict[str, object]:
+        return await self._parts.alerting.test(target)
 
     async def backup(self, directory: Path, /) -> dict[str, object]:
         """No settling meanwhile, and the journal last: whatever the state copy counts as pending is in the journal

@@ -61,7 +61,7 @@ def summary(when: str, destination: str, figure: float, threshold: float, detail
         "dead-letters-full": f"{shown} of dead_letters.max_count are kept; {limit}",
         "journal-filling": f"the journal is {amount(threshold, 'share')} full: {detail}",
         "disk-filling": f"{amount(figure, 'bytes')} are free on the disk of data_dir; {limit}",
-        "watchdog": f"{whose}: no progress ({detail})",
+        "watchdog": f"{whose}: stuck, though nothing known holds it up ({detail})",
     }
     return texts[when]
 

@@ -129,6 +129,7 @@ class AlertBook:
             unit=rule.kind.unit,
             summary=text,
             advice=advice_of(rule.when),
+            page=page_of(rule.when),
             targets=list(rule.targets),
         )
         if notice.targets:

@@ -8,4 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-UPGRADES: Mapping[int, str] = {}
+from engine.adapters.sqlite import alert_sql
+
+UPGRADES: Mapping[int, str] = {2: alert_sql.TABLE}
