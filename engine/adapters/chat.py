@@ -80,10 +80,10 @@ def _notify(urls: list[str], title: str, body: str, kind: str) -> str:
     except ImportError:
         return "not_installed"
     _be_silent()
-    notifier = apprise.Apprise()
-    if not all(notifier.add(url) for url in urls):
-        return "url_unusable"
     try:
+        notifier = apprise.Apprise()
+        if not all(notifier.add(url) for url in urls):
+            return "url_unusable"
         done = notifier.notify(body=body, title=title, notify_type=apprise.NotifyType(kind), body_format="text")
     except Exception:  # a plugin's own failure, whose text may hold anything
         return "failed"

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from engine.cli import (
+    alerts,
     audit,
     backup,
     bench,
@@ -120,6 +121,7 @@ app.command("bench", rich_help_panel=RUN)(bench.bench)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)
 app.command("audit", rich_help_panel=SEE)(audit.audit)
+app.add_typer(alerts.commands, name="alerts", rich_help_panel=SEE)
 app.add_typer(journal.commands, name="journal", rich_help_panel=SEE)
 app.add_typer(destinations.commands, name="destinations", rich_help_panel=CHANGE)
 app.add_typer(dead_letters.commands, name="dead-letters", rich_help_panel=CHANGE)

@@ -80,6 +80,7 @@ def _report(config: Config) -> dict[str, Any]:
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
+        "notify": [_target(config, it.name) for it in config.notify],
         "warnings": warnings_of(config),
         "notes": notes_of(config),
         "config": config.describe(),
@@ -100,6 +101,13 @@ def _destination(config: Config, name: str) -> dict[str, Any]:
     }
 
 
+def _target(config: Config, name: str) -> dict[str, Any]:
+    """Nothing is sent there: `alerts test` does, of a running engine."""
+    target = next(it for it in config.notify if it.name == name)
+    alerts = [it.name for it in config.alerts if name in it.to] + (["the built-in ones"] if target.built_in else [])
+    return {"name": name, "kind": target.kind, "alerts": alerts}
+
+
 def warnings_of(config: Config) -> list[str]:
     """What is allowed, and worth a second look."""
     from engine.config import is_loopback
@@ -117,6 +125,8 @@ def warnings_of(config: Config) -> list[str]:
         found.append("journal.on_full: a full journal expires the oldest backlog of the slowest destination")
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
+    told = {name for it in config.alerts for name in it.to} | {it.name for it in config.notify if it.built_in}
+    found += [f"notify {it.name}: no alert goes there" for it in config.notify if it.name not in told]
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
     return found
 
@@ -140,6 +150,9 @@ def _show(report: dict[str, Any]) -> None:
         (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
     ]
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
+    for target in report["notify"]:
+        to_tell = ", ".join(target["alerts"]) or "nothing"
+        output.say(f"notify {target['name']}: by {target['kind']}, of {to_tell}; not tried, `alerts test` does")
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     for remark in report["notes"]:

@@ -18,6 +18,7 @@ from engine.service.asking import (
     Conditions,
     Lookup,
     Test,
+    TestNotification,
     body_as,
     key_from_path,
     key_of_email,
@@ -77,6 +78,16 @@ class Handlers:
 
     async def get_status(self, request: web.Request) -> object:
         return self._control().status()
+
+    async def list_alerts(self, request: web.Request) -> object:
+        return self._control().alerts()
+
+    async def test_notification(self, request: web.Request) -> object:
+        target = (await body_as(request, TestNotification)).target
+        try:
+            return await self._control().test_notification(target)
+        except KeyError:
+            raise Problem("not-found", "there is no such target; GET /v1/alerts lists them") from None
 
     async def list_runs(self, request: web.Request) -> object:
         return {"runs": self._control().runs()}

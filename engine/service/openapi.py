@@ -39,6 +39,11 @@ TIME: Json = {"description": "Epoch seconds or ISO 8601", "type": ["number", "st
 PROBLEM_TYPE: Json = {"type": "string", "examples": [*TYPES]}
 STATE: Json = {"type": "string", "enum": ["pending", "settled"]}
 DESTINATION: Json = _object({"name": TEXT, "state": {"enum": ["active", "paused", "open"]}, "counts": COUNTS})
+ALERT: Json = _object(
+    {"alert": TEXT, "when": TEXT, "destination": TEXT, "state": {"enum": ["ok", "pending", "raised", "resolved"]}},
+    **{"since": {"type": ["number", "null"]}, "figure": NUMBER, "threshold": NUMBER, "unit": TEXT, "summary": TEXT},
+    **{"advice": TEXT, "page": TEXT, "told_at": {"type": ["number", "null"]}, "to": _list(TEXT), "built_in": FLAG},
+)
 LETTER: Json = _object(
     {"id": WHOLE, "destination": TEXT, "key": KEY, "kind": {"enum": [*KINDS]}, "reason": TEXT},
     **{"excerpt": TEXT, "attempts": WHOLE, "events": WHOLE, "first_tried_at": NUMBER, "at": NUMBER, "state": TEXT},
@@ -65,6 +70,8 @@ SCHEMAS: dict[str, Json] = {
         state=STATE,
         destinations=BY_DESTINATION,
     ),
+    "Alert": ALERT,
+    "Alerts": _object({"alerts": _list(_ref("Alert")), "targets": _list(ANY)}),
     "Anything": ANY,
     "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
     "Backup": _object({"directory": TEXT}),
@@ -77,6 +84,7 @@ SCHEMAS: dict[str, Json] = {
     "Letter": LETTER,
     "Letters": _object({"letters": _list(_ref("Letter")), "next": {"type": ["integer", "null"]}, "total": WHOLE}),
     "Lookup": _object({"email": {"type": "string", "format": "email"}}),
+    "Notified": _object({"target": TEXT, "ok": FLAG, "result": TEXT, "seconds": NUMBER}),
     "Problem": _object({"type": PROBLEM_TYPE, "title": TEXT, "status": WHOLE, "detail": TEXT}),
     "Purged": _object({"matched": WHOLE, "purged": WHOLE}),
     "Ready": _object({"ready": FLAG}, reasons=_list(TEXT)),
@@ -85,6 +93,7 @@ SCHEMAS: dict[str, Json] = {
     "Replayed": _object({"matched": WHOLE, "replayed": WHOLE}),
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
+    "TestNotification": _object({"target": TEXT}),
     "Text": TEXT,
 }
 
@@ -166,7 +175,7 @@ def _entry(operation: Operation) -> Json:
     if operation.body:
         kinds = MEDIA_TYPES if operation.body == "Events" else ("application/json",)
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup")
+        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup", "TestNotification")
     return entry
 
 

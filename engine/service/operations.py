@@ -107,6 +107,25 @@ ADMIN = (
         {200: "Destination"},
     ),
     Operation("get_status", "GET", "/v1/status", "books", "Journal, accounts, destinations", SEE),
+    Operation(
+        "list_alerts",
+        "GET",
+        "/v1/alerts",
+        "books",
+        "Alerts, what is raised first, and who is told",
+        SEE,
+        {200: "Alerts"},
+    ),
+    Operation(
+        "test_notification",
+        "POST",
+        "/v1/alerts/test",
+        "books",
+        "Tell one target that this is a test, once",
+        MANAGE,
+        {200: "Notified"},
+        body="TestNotification",
+    ),
     Operation("list_runs", "GET", "/v1/runs", "books", "Hourly windows with AEP's names", SEE),
     Operation(
         "get_audit", "GET", "/v1/audit", "books", "The conservation sums, recomputed from storage", SEE, {200: "Audit"}

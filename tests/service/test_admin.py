@@ -94,6 +94,16 @@ class FakeControl:
         self._call("runs")
         return []
 
+    def alerts(self) -> dict[str, object]:
+        self._call("alerts")
+        return {"alerts": [], "targets": []}
+
+    async def test_notification(self, target: str, /) -> dict[str, object]:
+        self._call("test_notification", target)
+        if target != "oncall":
+            raise KeyError(target)
+        return {"target": target, "ok": True, "result": "ok", "seconds": 0.0}
+
     async def backup(self, directory: Path, /) -> dict[str, object]:
         self._call("backup", directory)
         return {"files": ["journal.db", "state.db"], "bytes": 2}
