@@ -92,11 +92,13 @@ class Alerting:
             self._parts.metrics.notified(target, why)
             logger.error("notify %s: a notice was given up (%s)", target, why)
         self.book.given_up.clear()
-        await self._keep()
+        await self.keep()
         for courier in self.couriers.values():
             courier.wake()
 
-    async def _keep(self) -> None:
+    async def keep(self) -> None:
+        """Store what has changed; at an end that is what was told since the last look. Without room it is left for the
+        next time."""
         rows = self.book.changed()
         if not rows:
             return

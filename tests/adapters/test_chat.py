@@ -22,7 +22,6 @@ from engine.errors import ConfigError
 from engine.model import NoticeEvent
 from engine.ports import Told
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of apprise's own plugins
 
 
