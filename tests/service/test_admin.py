@@ -361,6 +361,16 @@ async def test_status_runs_and_audit_answer(serve: Serve) -> None:
     assert (await (await client.get("/v1/audit")).json())["ok"] is True
 
 
+async def test_alerts_are_listed_and_a_target_is_told_of_a_test(serve: Serve, control: FakeControl) -> None:
+    client = await serve()
+    assert await (await client.get("/v1/alerts")).json() == {"alerts": [], "targets": []}
+    answer = await client.post("/v1/alerts/test", json={"target": "oncall"})
+    assert (await answer.json())["ok"] is True
+    assert control.calls == [("alerts",), ("test_notification", "oncall")]
+    await problem(await client.post("/v1/alerts/test", json={"target": "nobody"}), 404, "not-found")
+    await problem(await client.post("/v1/alerts/test", json={}), 400, "bad-request")
+
+
 async def test_a_backup_goes_where_it_was_told(serve: Serve, control: FakeControl) -> None:
     client = await serve()
     assert (await client.post("/v1/backup", json={"directory": "/srv/copy"})).status == 200
