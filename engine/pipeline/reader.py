@@ -140,11 +140,13 @@ class Reader:
             if not limit:
                 return True  # others took the room while the lock was waited for
             found = await self._state.held(consumer.name, limit, after=self._held_after)
-            for held in found:
+            fitting = found[: consumer.room()]  # the commit stage may have handed over events meanwhile
+            for held in fitting:
                 consumer.holding.load(held)
         consumer.account.wake()
-        more = len(found) == limit
-        self._held_after = found[-1].id if more else 0
+        more = len(found) == limit or len(fitting) < len(found)
+        if fitting or not more:
+            self._held_after = fitting[-1].id if more else 0
         return more
 
     def _backfill_is_low(self) -> bool:

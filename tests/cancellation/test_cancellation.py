@@ -7,7 +7,7 @@ CANCEL="AWorkingDay pending 18.39" python -m pytest tests/cancellation
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import pytest
@@ -89,9 +89,12 @@ def test_nothing_acknowledged_is_lost_wherever_a_task_is_cancelled_in_a_sample(f
 @pytest.mark.faults
 @pytest.mark.parametrize("moment", Moment)
 @pytest.mark.parametrize("name", SCENES)
-def test_nothing_acknowledged_is_lost_wherever_a_task_is_cancelled(found: Found, name: str, moment: Moment) -> None:
+def test_nothing_acknowledged_is_lost_wherever_a_task_is_cancelled(
+    found: Found, name: str, moment: Moment, say: Callable[[object], None]
+) -> None:
     for target in found[name]:
         cancel(name, moment, target)
+    say(f"{len(found[name])} cancellations in {name}, {moment}")
 
 
 @pytest.mark.skipif("CANCEL" not in os.environ, reason="one injection again, by name")

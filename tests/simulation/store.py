@@ -109,14 +109,19 @@ class OtherSide:
         self.stored: dict[str, dict[str, Fields]] = {event: {} for event in EVENTS}
         self.landed: dict[tuple[str, str], int] = {}  # how many events of the person are in what was stored last
         self.under_way: Counter[tuple[str, str]] = Counter()
-        self.failures: Counter[tuple[str, str]] = Counter()  # since something was stored
+        self.failures: Counter[tuple[str, str]] = Counter()  # since a process was told that something was stored
+        self._told: Counter[tuple[str, str]] = Counter()  # failures before that, if it was told of this process
         self._tokens: dict[str, float] = {}  # -> valid until
         self._token_requests = 0
         self._given = 0
         self._own_limit = Pace(knobs.rate * (knobs.strictness or 1.0), knobs.burst, -1e9)
 
     def boot(self, process: object) -> None:
+        """The process before may have died with a success that it had not written down: its attendees have failed as
+        often as a held copy says, once more and they may be given up."""
         self.process, self._token_requests = process, 0
+        self.failures += self._told
+        self._told.clear()
 
     def _chance(self, name: str) -> bool:
         return self.faulty and self.random.random() < getattr(self.knobs, name)
@@ -208,7 +213,7 @@ class OtherSide:
         await anyio.sleep(self._way())
         self._tell_silence(answer)
         for one in () if answer.breaks else answer.stored:
-            self.failures.pop(one, None)
+            self._told[one] += self.failures.pop(one, 0)
         return answer
 
     async def _cut_off(self, records: list[Fields], token: str, *, lands: bool | None) -> Answer:

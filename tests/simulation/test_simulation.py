@@ -14,7 +14,7 @@ RUNS = 300
 def test_no_promise_is_broken_in_any_run_and_every_kind_of_trouble_was_met() -> None:
     report = together(simulate(range(RUNS), min(2, os.cpu_count() or 1)))
     assert report.runs == RUNS
-    assert not report.broken, "\n".join(explained(seed) for seed in list(report.broken)[:3])
+    assert not report.broken, "\n".join(explained(*one) for one in list(report.broken.items())[:3])
     assert not report.never_seen, "these runs prove less than they say"
 
 

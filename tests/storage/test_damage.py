@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -25,6 +27,7 @@ from engine.testing.contracts.state_data import consumer_state
 from tests.storage.losses import journal_on, opened
 
 FILES = ("journal.db", "journal.db-wal")
+Say = Callable[[object], None]
 FAST = 211
 """Every so many bytes are turned where all of them would take too long."""
 
@@ -164,15 +167,17 @@ async def test_a_turned_bit_in_a_larger_journal_costs_no_more(larger: Original, 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_turned_bit_in_any_byte_is_noticed(original: Original, tmp_path: Path) -> None:
+async def test_a_turned_bit_in_any_byte_is_noticed(original: Original, tmp_path: Path, say: Say) -> None:
     said = await turn_bits(original, tmp_path, every_place(original, 1))
     assert len(said) == sum(map(len, original.files.values()))
+    say(f"{len(said)} bytes with a turned bit")
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_turned_bits_in_a_larger_journal_are_noticed(larger: Original, tmp_path: Path) -> None:
-    await turn_bits(larger, tmp_path, some_places(larger, 5_000))
+async def test_turned_bits_in_a_larger_journal_are_noticed(larger: Original, tmp_path: Path, say: Say) -> None:
+    said = await turn_bits(larger, tmp_path, some_places(larger, 5_000))
+    say(f"{len(said)} turned bits in a larger journal")
 
 
 async def test_without_a_look_at_the_wal_a_turned_bit_would_hide_commits(
@@ -182,6 +187,35 @@ async def test_without_a_look_at_the_wal_a_turned_bit_would_hide_commits(
     monkeypatch.setattr(files, "examine", lambda path: WalTail())
     with pytest.raises(AssertionError, match="a loss that nobody was told of"):
         await turn_bits(original, tmp_path, every_place(original, FAST))
+
+
+HEADER_BYTES = 32
+
+
+async def test_a_header_that_was_being_written_when_the_power_went_is_no_damage(
+    original: Original, tmp_path: Path
+) -> None:
+    """SQLite begins a log anew when all of it is in the file: there is nothing behind that header to be lost."""
+    for length in range(1, HEADER_BYTES):
+        torn = bytes(length) + original.files["journal.db-wal"][length:]
+        refused = Trial(original, tmp_path / f"refused {length}", {"journal.db-wal": torn})
+        await refused.start()
+        assert refused.is_refused, "what is behind it is nowhere else"
+        in_the_file = {"journal.db": checkpointed(original, tmp_path), "journal.db-wal": torn}
+        copied = Trial(original, tmp_path / f"copied {length}", in_the_file)
+        await copied.start()
+        assert (copied.is_refused, copied.lost) == (False, 0)
+
+
+def checkpointed(original: Original, directory: Path) -> bytes:
+    """journal.db once all of the WAL was copied into it."""
+    copy = directory / "checkpointed"
+    copy.mkdir(exist_ok=True)
+    for name, content in original.files.items():
+        (copy / name).write_bytes(content)
+    with closing(sqlite3.connect(copy / "journal.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return (copy / "journal.db").read_bytes()
 
 
 # -- cut off --------------------------------------------------------------------------------------------------------
@@ -218,9 +252,10 @@ async def test_a_wal_that_is_cut_off_opens_without_the_end_and_says_so(larger: O
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_wal_that_is_cut_off_anywhere_opens_and_says_so(larger: Original, tmp_path: Path) -> None:
+async def test_a_wal_that_is_cut_off_anywhere_opens_and_says_so(larger: Original, tmp_path: Path, say: Say) -> None:
     seen = await cut(larger, tmp_path, "journal.db-wal", tail_of(larger.files["journal.db-wal"], 1))
     assert seen["opened"] == seen["lost"] == TAIL_BYTES
+    say(f"a WAL cut off at {seen['opened']} places")
 
 
 async def test_a_file_that_is_cut_off_is_refused(larger: Original, tmp_path: Path) -> None:
@@ -231,9 +266,10 @@ async def test_a_file_that_is_cut_off_is_refused(larger: Original, tmp_path: Pat
 
 @pytest.mark.faults
 @pytest.mark.timeout(1_200)
-async def test_a_file_that_is_cut_off_anywhere_is_refused(larger: Original, tmp_path: Path) -> None:
+async def test_a_file_that_is_cut_off_anywhere_is_refused(larger: Original, tmp_path: Path, say: Say) -> None:
     seen = await cut(without_wal(larger), tmp_path, "journal.db", tail_of(larger.files["journal.db"], 1))
     assert seen["lost"] == 0
+    say(f"a journal cut off at {seen.total()} places")
 
 
 def without_wal(original: Original) -> Original:

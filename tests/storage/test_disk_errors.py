@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,29 @@ async def test_what_was_settled_survives_a_failure_of_the_state_file(
             async with opened(state_on(SimulatedDisk(tmp_path / f"{nth} {lose}"))) as state:
                 books = await consumer_of(state)
                 assert settled <= books.counts.get("n", 0) <= settled + (code is None)
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+async def test_whatever_fails_while_a_journal_is_made_it_is_used_with_a_write_ahead_log_or_not_at_all(
+    operation: str, tmp_path: Path
+) -> None:
+    """SQLite stays with a rollback journal without a word: its commits are not durable when they are acknowledged."""
+    refused = 0
+    for first, gap in itertools.product(range(6), range(10)):
+        directory = tmp_path / f"{first} {gap}"
+        directory.mkdir()
+        disk = SimulatedDisk(directory, random.Random(first))
+        disk.fail_next(operation, skip=first)  # type: ignore[arg-type]
+        disk.fail_next(operation, skip=gap)  # type: ignore[arg-type]
+        try:
+            async with opened(journal_on(disk)) as journal:
+                await journal.append([append_of("ada")])
+                assert mode_of(directory / "journal.db") == "wal"
+        except (DataDirectoryError, NoSpace, StorageFailed):
+            refused += 1
+    assert refused
+
+
+def mode_of(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        return str(connection.execute("PRAGMA journal_mode").fetchone()[0])

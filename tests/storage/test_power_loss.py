@@ -13,6 +13,7 @@ from engine.testing import SimulatedDisk
 from tests.storage.losses import LOSSES, Enumeration, JournalLife, Life, StateLife
 
 pytestmark = pytest.mark.usefixtures("frequent_checkpoints")
+Say = Callable[[object], None]
 FAST = 15
 """Every so many steps are looked at where all of them would take too long."""
 
@@ -33,21 +34,24 @@ async def test_nothing_settled_is_lost_or_halved_when_the_power_goes(tmp_path: P
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(3))
-async def test_nothing_acknowledged_is_lost_whenever_the_power_goes(seed: int, tmp_path: Path) -> None:
-    await check(JournalLife(seed), "journal.db", tmp_path, seed=seed)
+async def test_nothing_acknowledged_is_lost_whenever_the_power_goes(seed: int, tmp_path: Path, say: Say) -> None:
+    images = await check(JournalLife(seed), "journal.db", tmp_path, seed=seed)
+    say(f"the power went {images} times in a life of the journal")
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(2))
-async def test_nothing_settled_is_lost_or_halved_whenever_the_power_goes(seed: int, tmp_path: Path) -> None:
-    await check(StateLife(), "state.db", tmp_path, seed=seed)
+async def test_nothing_settled_is_lost_or_halved_whenever_the_power_goes(seed: int, tmp_path: Path, say: Say) -> None:
+    images = await check(StateLife(), "state.db", tmp_path, seed=seed)
+    say(f"the power went {images} times in a life of the state file")
 
 
-async def check(life: Life, name: str, directory: Path, *, every: int = 1, seed: int = 0) -> None:
+async def check(life: Life, name: str, directory: Path, *, every: int = 1, seed: int = 0) -> int:
     enumeration = Enumeration(directory, LOSSES, seed, every)
     assert await enumeration.run(life) == []
     assert enumeration.seen.keys() >= steps_of(name)
     assert enumeration.images >= len(LOSSES) * (enumeration.seen.total() // every)
+    return enumeration.images
 
 
 # -- each promise can fail ------------------------------------------------------------------------------------------

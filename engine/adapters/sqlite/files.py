@@ -112,7 +112,7 @@ def _check_or_create(connection: sqlite3.Connection, path: Path, format: FileFor
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if empty and not found_id:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection, path)
         connection.execute("PRAGMA synchronous=FULL")
         format.create(connection)
         os.chmod(path, 0o600)
@@ -126,9 +126,21 @@ def _check_or_create(connection: sqlite3.Connection, path: Path, format: FileFor
         )
     if not format.knows(version) or not format.is_that_of(connection, version):
         raise DataDirectoryError(f"{path.name} is damaged (its tables are not those of its format). {WAY_OUT}")
+    _use_wal(connection, path)
     if version < format.version:
         connection.execute("PRAGMA synchronous=FULL")
         format.upgrade(connection, version)
+
+
+def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
+    """Asked for at every open, and the answer read: SQLite stays with a rollback journal without an error when the
+    change fails, and then a commit is durable only once the deletion of that journal is, which nobody syncs."""
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise DataDirectoryError(
+            f"{path.name} cannot be used with a write-ahead log here (it stays in mode {mode!r}): the disk has failed, "
+            "or its file system has no shared memory, as network file systems; keep data_dir on a local disk"
+        )
 
 
 def copy_file(source: Path, target: Path, connect: Connect = sqlite3.connect) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from engine.adapters.sqlite.journal_sql import Row, unpack
-from engine.adapters.sqlite.wal import FRAME_HEADER_BYTES, Wal, wal_of
+from engine.adapters.sqlite.wal import Wal, wal_of
 from engine.errors import StorageFailed
 
 USUAL_PAGE_BYTES = 4_096
@@ -47,7 +47,7 @@ class Pages:
             frames.pop()
         newer, spare = {}, []
         for index, frame in enumerate(frames):
-            content = self._wal.content[frame.position + FRAME_HEADER_BYTES :][: self.size]
+            content = self._wal.page(frame, self.size)
             if self._wal.stands(frames, index, self.size):
                 newer[frame.page] = content
             else:

@@ -14,12 +14,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import msgspec
 
 HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 MAGIC = (0x377F0682, 0x377F0683)  # the lowest bit says: checksums of big-endian words
+PAGE_SIZE_AT = slice(16, 18)  # in the header of a database; 1 stands for the largest, which has no room there
+SMALLEST_PAGE_BYTES, LARGEST_PAGE_BYTES = 512, 65_536
 DAMAGED_BITS = 1  # salts are random: those of another log never differ in so few
 _WORD = 0xFFFFFFFF
 
@@ -95,13 +98,16 @@ class Wal:
         seed = self._checksum(frames[index - 2] if index > 1 else BEFORE_THE_FIRST)
         return index > 0 and self._computed(frames[index], self._computed(before, seed, page_size), page_size) == found
 
+    def page(self, frame: Frame, page_size: int) -> bytes:
+        start = frame.position + FRAME_HEADER_BYTES
+        return self.content[start : start + page_size]
+
     def _checksum(self, frame: Frame) -> tuple[int, ...]:
         return struct.unpack_from(">II", self.content, frame.position + 16)
 
     def _computed(self, frame: Frame, seed: tuple[int, ...], page_size: int) -> tuple[int, int]:
-        start = frame.position + FRAME_HEADER_BYTES
         head = self._sum(self.content[frame.position : frame.position + 8], seed)
-        return self._sum(self.content[start : start + page_size], head)
+        return self._sum(self.page(frame, page_size), head)
 
     def _salts_differ(self, position: int) -> int:
         """In how many bits the salts of the frame there differ from the header's."""
@@ -129,7 +135,8 @@ def examine(path: Path) -> WalTail:
         return WalTail()
     wal = Wal(wal_of(path).read_bytes())
     if not wal.header_is_whole:
-        return WalTail(1, 0, acknowledged=len(wal.content) > HEADER_BYTES + FRAME_HEADER_BYTES)
+        has_frames = len(wal.content) > HEADER_BYTES + FRAME_HEADER_BYTES
+        return WalTail(1, 0, acknowledged=has_frames and not _is_copied(wal, path))
     frames = wal.frames()
     if not frames:
         return WalTail()
@@ -137,6 +144,31 @@ def examine(path: Path) -> WalTail:
         return WalTail(len(frames), 0, acknowledged=True)  # SQLite deletes the WAL of an empty file
     taken = _taken(path)
     return WalTail(len(frames), taken, _acknowledged(wal, frames, taken))
+
+
+def _is_copied(wal: Wal, path: Path) -> bool:
+    """Is all that was committed behind a damaged header in the database as well? Then the damage is no more than a
+    header that was being written when the power went: a log is begun anew only after a checkpoint of all of it."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        size = _page_bytes(file.read(PAGE_SIZE_AT.stop)[PAGE_SIZE_AT])
+        frames = wal.frames_of_size(size) if size else []
+        end = max((index for index, frame in enumerate(frames, 1) if frame.ends_commit), default=0)
+        newest = {frame.page: wal.page(frame, size) for frame in frames[:end]}
+        return bool(newest) and all(_page_of(file, page, size) == content for page, content in newest.items())
+
+
+def _page_bytes(found: bytes) -> int:
+    """0 when it is none."""
+    size = int.from_bytes(found, "big")
+    size = LARGEST_PAGE_BYTES if size == 1 else size
+    return size if size >= SMALLEST_PAGE_BYTES and size.bit_count() == 1 else 0
+
+
+def _page_of(file: BinaryIO, page: int, size: int) -> bytes:
+    file.seek((page - 1) * size)
+    return file.read(size)
 
 
 def _acknowledged(wal: Wal, frames: Sequence[Frame], taken: int) -> bool:
