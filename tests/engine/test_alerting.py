@@ -335,6 +335,23 @@ def test_a_delivery_that_took_too_long_is_told_though_nothing_waits_any_more() -
     run_virtual(main)
 
 
+def test_a_journal_that_passes_a_level_is_looked_at_at_once() -> None:
+    async def main() -> None:
+        disk, fake = Disk(), FakeDestination()
+        disk.journal = MemoryJournal(max_bytes=20_000)
+        async with disk.engine(fake, config_of(), virtual=True) as engine:
+            await engine.pause("demo")
+            await anyio.sleep(0.5)
+            while engine.control._parts.journal.size().bytes < 10_500:
+                await engine.submit(people(5))
+            await anyio.sleep(0.1)
+            assert raised(engine) == ["journal-filling"]
+            (alert,) = engine.status()["alerts"]  # type: ignore[misc]
+            assert "destination demo is furthest behind" in alert["summary"]
+
+    run_virtual(main)
+
+
 def test_a_built_in_alert_gives_way_to_one_of_its_kind_and_the_others_stay() -> None:
     names = [rule.name for rule in rules_of(config_of(alert=[{"name": "mine", "when": "journal-filling"}]))]
     assert names == ["mine", *(name for name, (when, *_) in BUILT_IN.items() if when != "journal-filling")]
