@@ -76,7 +76,7 @@ class Alerting:
     async def run(self, tasks: TaskGroup) -> None:
         """Look until cancelled; the couriers are tasks of `tasks`."""
         for courier in self.couriers.values():
-            tasks.start_soon(courier.run)
+            tasks.start_soon(courier.run, self.keep)
         filling = self._parts.pipeline.filling
         while True:
             filling.clear()
@@ -97,8 +97,7 @@ class Alerting:
             courier.wake()
 
     async def keep(self) -> None:
-        """Store what has changed; at an end that is what was told since the last look. Without room it is left for the
-        next time."""
+        """Store what has changed. Without room it is left for the next time."""
         rows = self.book.changed()
         if not rows:
             return

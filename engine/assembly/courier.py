@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 
@@ -47,7 +47,8 @@ class Courier:
         """There may be something new."""
         self._news.set()
 
-    async def run(self) -> None:
+    async def run(self, keep: Callable[[], Awaitable[None]]) -> None:
+        """Until cancelled. `keep` stores that a notice was told: what a crash forgets of that is told twice."""
         while True:
             self._news.clear()
             notice = self._book.waiting(self.name)
@@ -57,6 +58,8 @@ class Courier:
             wait = self._conclude(notice, await self.attempt(notice))
             if wait:
                 await anyio.sleep(wait)
+            else:
+                await keep()
 
     async def attempt(self, notice: Notice) -> Told:
         told = await self.notifier.tell(notice)

@@ -227,7 +227,6 @@ class Engine:
             tasks.cancel_scope.cancel()
         if drained is None:  # a task group ends in silence when somebody else has cancelled one of its tasks
             raise Stopped("one of the engine's tasks was cancelled from outside")
-        await parts.alerting.keep()
         await pipeline.settler.finish(clean=drained and (self.dispatching or pipeline.was_clean))
 
     # -- events in ------------------------------------------------------------------------------------------------
