@@ -94,6 +94,7 @@ class Metrics:
         self.events_rejected: Counter[str] = Counter()
         self.fields_dropped: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
+        self.denied: Counter[str] = Counter()
         self.notifications: Counter[tuple[str, str]] = Counter()  # by target and result
         self.stalls: Counter[tuple[str, str]] = Counter()  # by stage and destination
         self.ack_seconds = Histogram()
@@ -140,6 +141,11 @@ class Metrics:
             "engine_fields_dropped", "Optional fields dropped, by reason.", _rows("reason", self.fields_dropped.items())
         )
         yield _counter("engine_answers", "Answers of the ingress, by status.", _rows("status", self.answers.items()))
+        yield _counter(
+            "engine_requests_denied",
+            "Requests that were denied, by reason.",
+            _rows("reason", self.denied.items()),
+        )
         stalls = [
             ((("stage", stage), ("destination", name)), float(count)) for (stage, name), count in self.stalls.items()
         ]

@@ -384,6 +384,19 @@ def test_an_ingress_key_is_known_by_its_hash_wherever_it_comes_from(tmp_path, mo
     ]
 
 
+def test_a_clients_secret_that_can_be_guessed_is_refused_and_not_quoted(tmp_path):
+    (tmp_path / "short").write_text("s3cret-of-19-chars.")
+    (tmp_path / "long").write_text("s3cret-of-20-chars..")
+    tables = {"ingress": {"clients": [{"secret_file": "short"}]}}
+    with pytest.raises(ConfigError) as caught:
+        Config.from_dict(tables, base=tmp_path)
+    (problem,) = caught.value.problems
+    assert "ingress.clients[0].secret_file: the secret has fewer than 20 characters" in problem
+    assert "s3cret-of" not in problem
+    tables["ingress"]["clients"][0]["secret_file"] = "long"
+    assert Config.from_dict(tables, base=tmp_path).ingress.clients[0].id == "default"
+
+
 # How problems look
 
 
@@ -445,8 +458,9 @@ def test_every_unknown_key_of_every_table_is_refused_by_its_full_path(header, da
     node: dict[str, Any] = tables
     for part in header.split("."):
         path = f"{path}.{part}" if path else part
-        listed = path.rpartition(".")[2] in ("source", "account", "destination", "keys", "alert", "notify")
-        needed = {"keys": {"sha256": "0" * 64}, "notify": {"url": "http://127.0.0.1/", "secret": WEBHOOK_SECRET}}
+        listed = path.rpartition(".")[2] in ("source", "account", "destination", "keys", "clients", "alert", "notify")
+        needed = {"notify": {"url": "http://127.0.0.1/", "secret": WEBHOOK_SECRET}}
+        needed |= {callers: {"sha256": "0" * 64} for callers in ("keys", "clients")}
         inner: dict[str, Any] = dict(needed.get(part, {}))
         node[part] = [inner] if listed else inner
         path, node = (f"{path}[0]" if listed else path), inner
@@ -523,6 +537,18 @@ def test_whatever_it_is_given_it_answers_with_a_configuration_or_with_problems(t
 # Relations
 
 
+A, B = "a" * 64, "b" * 64
+
+
+def with_key(**key: Any) -> dict[str, Any]:
+    """Two destinations: `a` takes every source, `b` only the source `web`."""
+    return {
+        "ingress": {"keys": [{"sha256": A} | key]},
+        "source": [{"name": "crm"}, {"name": "web"}],
+        "destination": [{"name": "a"}, {"name": "b", "sources": ["web"]}],
+    }
+
+
 @pytest.mark.parametrize(
     ("tables", "key"),
     [
@@ -566,6 +592,24 @@ def test_whatever_it_is_given_it_answers_with_a_configuration_or_with_problems(t
         ({"ingress": {"keys": [{"sha256": "0" * 64, "scopes": []}]}}, "ingress.keys[0].scopes"),
         ({"ingress": {"keys": [{"sha256": "0" * 64, "secret_env": "X"}]}}, "ingress.keys[0].secret_env"),
         ({"ingress": {"keys": [{"sha256": "0" * 64, "name": it} for it in "ab"]}}, "ingress.keys[1]"),
+        ({"ingress": {"keys": [{"sha256": A, "previous_sha256": A}]}}, "ingress.keys[0].previous_sha256"),
+        ({"ingress": {"keys": [{"sha256": A}, {"name": "b", "sha256": B, "previous_sha256": A}]}}, "ingress.keys[1]"),
+        ({"ingress": {"keys": [{"sha256": A}], "clients": [{"name": "b", "sha256": A}]}}, "ingress.clients[0]"),
+        ({"ingress": {"keys": [{"sha256": A}], "clients": [{"sha256": B}]}}, "ingress.clients[0].name"),
+        ({"ingress": {"clients": [{"name": "c"}]}}, "ingress.clients[0]"),
+        ({"ingress": {"clients": [{"sha256": A, "client_id": "a:b"}]}}, "ingress.clients[0].client_id"),
+        ({"ingress": {"clients": [{"sha256": A, "token_seconds": 0}]}}, "ingress.clients[0].token_seconds"),
+        (
+            {"ingress": {"clients": [{"sha256": A, "name": "a"}, {"sha256": B, "name": "b", "client_id": "a"}]}},
+            "ingress.clients[1].client_id",
+        ),
+        (with_key(scopes=["destinations:activate"]), "ingress.keys[0].scopes"),
+        (with_key(scopes=["destinations:activate", "profiles:view"]), "ingress.keys[0].scopes"),
+        (with_key(destinations=["a", "*"], scopes=["profiles:view"]), "ingress.keys[0].destinations"),
+        (with_key(destinations=["c"], scopes=["profiles:view"]), "ingress.keys[0].destinations[0]"),
+        (with_key(destinations=["a"], scopes=["profiles:erase"]), "ingress.keys[0].scopes"),
+        (with_key(destinations=["a"]), "ingress.keys[0].source"),
+        (with_key(destinations=["a"], source="web"), "ingress.keys[0].destinations"),
         ({"journal": {"kind": "kafka"}}, "journal.kind"),
         ({"source": [{"format": "aep"}]}, "source[0].format"),
         ({"journal": {"max_bytes": 1.5}}, "journal.max_bytes"),
@@ -582,6 +626,10 @@ def test_a_broken_relation_is_exactly_one_problem_of_that_key(tables, key):
     "tables",
     [
         {"ingress": {"host": "0.0.0.0", "keys": [{"sha256": "0" * 64}]}, "admin": {"host": "::"}},
+        {"ingress": {"host": "0.0.0.0", "clients": [{"sha256": "0" * 64}]}},
+        with_key(destinations=["a"], source="crm"),
+        with_key(destinations=["a", "b"], source="web"),
+        with_key(destinations=["a"], scopes=["destinations:activate", "destinations:manage", "profiles:view"]),
         {"ingress": {"host": "localhost"}, "admin": {"host": "::1", "port": 0}},
         {"ingress": {"host": "127.0.0.2", "port": 0}},
         {"account": [{"rate": {"requests_per_second": 300, "burst": 3}}]},
@@ -617,7 +665,8 @@ def test_every_public_table_is_masked_in_its_repr():
         for key, it in keys.items()
         if masked(it.type, "a b") == "***"
     }
-    expected = {("ingress.keys", it) for it in ("sha256", "secret_env")}
+    secrets = ("sha256", "previous_sha256", "secret_env")
+    expected = {(callers, it) for callers in ("ingress.keys", "ingress.clients") for it in secrets}
     expected |= {("account", it) for it in ("client_id", "client_id_env", "client_secret", "client_secret_env")}
     expected |= {("notify", it) for it in ("url", "url_env", "secret", "secret_env")}
     assert marked == expected

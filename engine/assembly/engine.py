@@ -14,9 +14,10 @@ from aiohttp import web
 
 from engine.adapters.api_keys import Keys
 from engine.adapters.clock import SystemClock
-from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
+from engine.adapters.http_ingress import Access, Denials, Ingress, create_ingress_app
 from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
+from engine.assembly.callers import callers_of
 from engine.assembly.control import EngineControl
 from engine.assembly.gauges import LoopLag
 from engine.assembly.intake import Closed, EngineIntake
@@ -163,7 +164,11 @@ class Engine:
     def ingress_app(self) -> web.Application:
         """Events, receipts and probes for `app.add_subapp("/ingest", engine.ingress_app())`. To be mounted before the
         engine starts: until then it answers 503."""
-        return create_ingress_app(self.ingress(Access(Keys(self.config.ingress.keys))))
+        return create_ingress_app(self.ingress(Access(self.keys(), Denials(self.metrics))))
+
+    def keys(self) -> Keys:
+        """The callers of the configuration. Raises ConfigError when a secret cannot be had."""
+        return callers_of(self.config, self._clock, self._running, in_memory=self._journal is not None)
 
     def ingress(self, access: Access) -> Ingress:
         """The HTTP ingress behind whatever server carries it."""

@@ -10,24 +10,25 @@ from typing import Self
 
 from aiohttp import web
 
-from engine.adapters.api_keys import Keys
 from engine.adapters.descriptors import connections_possible
 from engine.adapters.http_ingress import (
     REFUSED_AT_ONCE,
     Access,
+    Denials,
     Listener,
     create_ingress_app,
     tls_context,
 )
 from engine.assembly.engine import Engine
 from engine.config import Config
-from engine.errors import ConfigError
+from engine.config.access import reached_beyond
+from engine.errors import ConfigError, DataDirectoryError
 from engine.service import create_admin_app, create_service_app
 
 SHUTDOWN_SECONDS = 2.0
 """How long answers under way may take once the engine has drained."""
 
-RELOADABLE = {"log", "ingress.keys"}
+RELOADABLE = {"log", "ingress.keys", "ingress.clients"}
 
 log = logging.getLogger("engine.service")
 
@@ -49,7 +50,7 @@ class Service:
         self.config = config
         self.engine = Engine(config)
         self.urls: dict[str, str] = {}
-        self._keys = Keys(config.ingress.keys)
+        self._keys = self.engine.keys()
         self._max_connections = config.ingress.max_connections
         self._stack = AsyncExitStack()
 
@@ -59,6 +60,8 @@ class Service:
             await self._stack.enter_async_context(self.engine)
             for note in [*self.engine.control.notes(), *fitted]:
                 log.warning("%s", note)
+            if self.config.ingress.clients:
+                self._keys.prepare()
             await self._listen()
         except BaseException:
             await self._stack.aclose()
@@ -82,12 +85,25 @@ class Service:
         await self.engine.stopped()
 
     def reload(self, config: Config) -> list[str]:
-        """Take over the keys of the ingress, all at once. Returns what else has changed and needs a restart.
+        """Take over keys and clients of the ingress, all at once. Returns what else has changed and needs a restart.
 
-        Raises ConfigError when a key cannot be read: then nothing is taken over."""
-        self._keys.replace(config.ingress.keys)
+        Raises ConfigError when a secret cannot be read: then nothing is taken over."""
+        self._check_limits(config)
+        try:
+            if config.ingress.clients:
+                self._keys.prepare()
+        except DataDirectoryError as error:
+            raise ConfigError([str(error)]) from error
+        self._keys.replace(config.ingress.keys, config.ingress.clients)
         changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
         return [f"{name} has changed: it takes effect with the next start" for name in changed]
+
+    def _check_limits(self, config: Config) -> None:
+        """Callers may change under a running engine, where events go does not: what limits them is what runs."""
+        for caller in (*config.ingress.keys, *config.ingress.clients):
+            if names := reached_beyond(caller, self.config.sources, self.config.destinations):
+                what = f"until the next start its events also go to {', '.join(names)}; start anew to take this over"
+                raise ConfigError([f"ingress: the destinations of {caller.name!r}: {what}"])
 
     def _fit_connections(self) -> list[str]:
         """As many connections as the limit of open files has room for; what there is to say about it."""
@@ -103,8 +119,8 @@ class Service:
         ]
 
     async def _listen(self) -> None:
-        config, access = self.config, Access(self._keys)
-        engine, metrics = self.engine, self.engine.metrics
+        config, engine, metrics = self.config, self.engine, self.engine.metrics
+        access = Access(self._keys, Denials(metrics))
         ingress = engine.ingress(access)
         if config.admin is None:
             app = create_service_app(ingress, lambda: engine.control, access, metrics=metrics)

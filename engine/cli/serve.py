@@ -29,7 +29,7 @@ def serve(config: ConfigPath = None, json: Json = False) -> None:
 
     SIGTERM or Ctrl-C drains: requests in flight finish (at most engine.drain_timeout_seconds), the backlog stays in
     the journal, exit 0. A second one exits at once with code 1; nothing that was acknowledged is lost by either.
-    SIGHUP reads the configuration again: API keys and log level are taken over together, a file with a problem is
+    SIGHUP reads the configuration again: keys, clients and log level are taken over together, a file with a problem is
     refused as a whole and running goes on. Exit 1 when another process owns the data directory, or when the disk fails.
 
     Example:

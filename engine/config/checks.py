@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from engine.config.access import check_access
 from engine.config.checks_alerts import check_alerts
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.problems import Reader, is_loopback
-from engine.config.relations import check_reference, check_secret
-from engine.config.tables import IngressKeyConfig, Tables
-from engine.errors import ConfigError
-
-CLIENT_ID = ("client_id", "client_id_env", "client_id_file")
-CLIENT_SECRET = ("client_secret", "client_secret_env", "client_secret_file")
-KEY_SECRET = ("sha256", "secret_env", "secret_file")
+from engine.config.tables import Tables
 
 
 def check(config: Tables, reader: Reader) -> None:
@@ -27,9 +21,7 @@ def check(config: Tables, reader: Reader) -> None:
     for index, source in enumerate(config.sources):
         if source.format == "aep":
             reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
-    for index, key in enumerate(config.ingress.keys):
-        _check_key(key, f"ingress.keys[{index}]", config, reader)
-    _check_keys_differ(config.ingress.keys, reader)
+    check_access(config.ingress.keys, config.ingress.clients, config.sources, config.destinations, reader)
     for index, account in enumerate(config.accounts):
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
@@ -39,8 +31,8 @@ def check(config: Tables, reader: Reader) -> None:
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
-    listed |= {"destination": config.destinations, "ingress.keys": config.ingress.keys}
-    for key, tables in (listed | {"alert": config.alerts, "notify": config.notify}).items():
+    listed |= {"destination": config.destinations, "alert": config.alerts, "notify": config.notify}
+    for key, tables in listed.items():
         for (i, one), (j, other) in combinations(enumerate(tables), 2):
             if one.name == other.name:
                 what = f"{one.name!r} is the name of {key}[{i}] already; give each a name of its own"
@@ -50,7 +42,7 @@ def _check_names(config: Tables, reader: Reader) -> None:
 def _check_listeners(config: Tables, reader: Reader) -> None:
     ingress, admin = config.ingress, config.admin
     for key, host in (("ingress.host", ingress.host), ("admin.host", admin.host if admin else "127.0.0.1")):
-        if not ingress.keys and not is_loopback(host):
+        if not (ingress.keys or ingress.clients) and not is_loopback(host):
             hint = "make a key with `rainfocus-engine keys new NAME`, or use 127.0.0.1"
             reader.report(
                 key, f"{host!r} is open to other machines and there are no ingress.keys; {hint}", ["ingress.keys"]
@@ -69,21 +61,3 @@ def _check_listeners(config: Tables, reader: Reader) -> None:
             reader.report(
                 f"ingress.{name}", f"there is no file {file}; relative names start at the configuration's folder"
             )
-
-
-def _check_key(key: IngressKeyConfig, path: str, config: Tables, reader: Reader) -> None:
-    check_reference(key.source, f"{path}.source", "source", config.sources, reader)
-    if not any(getattr(key, it) for it in KEY_SECRET):
-        reader.report(path, f"has no secret; set one of {', '.join(KEY_SECRET)}", [f"{path}.{it}" for it in KEY_SECRET])
-        return
-    check_secret(key, path, KEY_SECRET, key.secret_sha256, reader)
-
-
-def _check_keys_differ(keys: tuple[IngressKeyConfig, ...], reader: Reader) -> None:
-    seen: dict[bytes, int] = {}
-    for index, key in enumerate(keys):
-        with suppress(ConfigError):  # one that cannot be had has been reported
-            first = seen.setdefault(key.secret_sha256(), index)
-            if first != index:
-                hint = "make another with `rainfocus-engine keys new NAME`"
-                reader.report(f"ingress.keys[{index}]", f"has the same secret as the key {keys[first].name!r}; {hint}")

@@ -43,6 +43,13 @@ Sha256 = Annotated[
         extra={"secret": True},
     ),
 ]
+ClientId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[\x21-\x39\x3b-\x7e]{0,128}\Z",
+        description="at most 128 characters of printable ASCII without spaces and ':'",
+    ),
+]
 Exits = Annotated[
     str, Meta(pattern=r"^(ignore|store|flag:[A-Za-z][A-Za-z0-9_]*)\Z", description="'ignore', 'store' or 'flag:FIELD'")
 ]

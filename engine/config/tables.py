@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 from urllib.parse import quote
 
-from msgspec import Meta, field
+from msgspec import field
 
+from engine.config.access import IngressClientConfig, IngressKeyConfig
 from engine.config.alerts import AlertConfig, NotifyConfig
 from engine.config.kinds import (
     Code,
@@ -20,11 +20,9 @@ from engine.config.kinds import (
     Name,
     Port,
     Reference,
-    Scope,
     Seconds,
     SecondsOrZero,
     Secret,
-    Sha256,
     Table,
     Text,
     Texts,
@@ -46,24 +44,6 @@ class EngineConfig(Table, frozen=True, kw_only=True):
     watchdog_seconds: SecondsOrZero = 60.0
 
 
-class IngressKeyConfig(Table, frozen=True, kw_only=True):
-    """One `[[ingress.keys]]`: exactly one of `sha256`, `secret_env` and `secret_file` is set."""
-
-    name: Name = "default"
-    sha256: Sha256 = ""
-    secret_env: Variable = ""
-    secret_file: File = ""
-    scopes: Annotated[tuple[Scope, ...], Meta(min_length=1)] = ("profiles:write",)
-    source: Reference = ""
-    max_events_per_second: CountOrZero = 0
-
-    def secret_sha256(self) -> bytes:
-        """SHA-256 of the key, 32 bytes. Raises ConfigError when it cannot be had now."""
-        if self.sha256:
-            return bytes.fromhex(self.sha256)
-        return hashlib.sha256(read_secret("", self.secret_env, self.secret_file).encode()).digest()
-
-
 class IngressConfig(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Port = 8080
@@ -77,6 +57,7 @@ class IngressConfig(Table, frozen=True, kw_only=True):
     tls_key: File = ""
     tls_client_ca: File = ""
     keys: tuple[IngressKeyConfig, ...] = ()
+    clients: tuple[IngressClientConfig, ...] = ()
 
 
 class AdminConfig(Table, frozen=True, kw_only=True):

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from engine.config import checks_alerts
-from engine.config.checks import CLIENT_ID, CLIENT_SECRET, KEY_SECRET, check
+from engine.config.access import KEY_SECRET
+from engine.config.checks import check
+from engine.config.checks_outward import CLIENT_ID, CLIENT_SECRET
 from engine.config.kinds import Table
 from engine.config.problems import Reader, keys_of, masked, parse
 from engine.config.tables import Tables
@@ -86,14 +88,16 @@ def _completed(config: Config, reader: Reader) -> Config:
     for key, tables in (("source", config.sources), ("account", config.accounts), ("destination", config.destinations)):
         if not tables:
             reader.report(key, f"is empty; write at least one [[{key}]] or leave it out")
-    keys = [_one_place(it, f"ingress.keys[{i}]", KEY_SECRET, reader) for i, it in enumerate(config.ingress.keys)]
+    ingress = config.ingress
+    keys = [_one_place(it, f"ingress.keys[{i}]", KEY_SECRET, reader) for i, it in enumerate(ingress.keys)]
+    clients = [_one_place(it, f"ingress.clients[{i}]", KEY_SECRET, reader) for i, it in enumerate(ingress.clients)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_ID, reader) for i, it in enumerate(config.accounts)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
     notify = [_one_place(it, f"notify[{i}]", checks_alerts.URL, reader) for i, it in enumerate(config.notify)]
     notify = [_one_place(it, f"notify[{i}]", checks_alerts.SECRET, reader) for i, it in enumerate(notify)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
-    ingress = msgspec.structs.replace(config.ingress, keys=tuple(keys))
+    ingress = msgspec.structs.replace(ingress, keys=tuple(keys), clients=tuple(clients))
     config = msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), notify=tuple(notify))
     return msgspec.structs.replace(config, destinations=tuple(destinations))
 

@@ -8,7 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 from aiohttp import web
 
-from engine.adapters.http_ingress import Access, Ingress, add_ingress_routes, head_of, prepare
+from engine.adapters.http_ingress import (
+    Access,
+    Denied,
+    Head,
+    Ingress,
+    add_ingress_routes,
+    head_of,
+    prepare,
+)
 from engine.metrics import Metrics
 from engine.ports import Control
 from engine.service.dashboard import Pages
@@ -56,16 +64,28 @@ def _guarded(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         head = head_of(request)
-        if operation.scope:
-            access.require(head, operation.scope)
-        else:
-            access.require_local(head)
-        answer = await handler(request)
+        try:
+            _admit(operation, head, access)
+            answer = await handler(request)
+        except Denied as denied:
+            access.note(denied, head, operation.id)
+            raise
         if isinstance(answer, web.StreamResponse):
             return answer
         return web.Response(status=operation.status, body=msgspec.json.encode(answer), content_type="application/json")
 
     return handle
+
+
+def _admit(operation: Operation, head: Head, access: Access) -> None:
+    """Raises Denied."""
+    if not operation.scope:
+        access.require_local(head)
+        return
+    caller = access.require(head, operation.scope)
+    if caller.destinations is not None and not operation.narrows:
+        detail = "this concerns every destination, and this key is limited to some"
+        raise Denied("destination", detail, caller=caller.name)
 
 
 def _version() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine.adapters.http_ingress import Access, Problem, head_of
+from engine.adapters.http_ingress import Access, Denied, Problem, head_of
 from engine.metrics import CONTENT_TYPE, Metrics
 from engine.model import LetterState
 from engine.ports import Control, LetterFilter
@@ -25,6 +25,10 @@ from engine.service.asking import (
     no_body,
     valid_email,
 )
+from engine.service.narrowed import Narrowed
+
+NO_SUCH = "there is no such destination; GET /v1/destinations lists them"
+Seen = Control | Narrowed
 
 
 class Handlers:
@@ -36,10 +40,10 @@ class Handlers:
     # -- profiles -------------------------------------------------------------------------------------------------
 
     async def get_profile(self, request: web.Request) -> object:
-        return await self._control().lookup(key_from_path(request))
+        return await self._seen(request).lookup(key_from_path(request))
 
     async def lookup_profile(self, request: web.Request) -> object:
-        return await self._control().lookup(key_of_email((await body_as(request, Lookup)).email))
+        return await self._seen(request).lookup(key_of_email((await body_as(request, Lookup)).email))
 
     async def forget_profile(self, request: web.Request) -> object:
         return await self._control().forget(key_from_path(request))
@@ -47,10 +51,11 @@ class Handlers:
     # -- destinations ---------------------------------------------------------------------------------------------
 
     async def list_destinations(self, request: web.Request) -> object:
-        return {"destinations": self._control().destinations()}
+        return {"destinations": self._seen(request).destinations()}
 
     async def get_destination(self, request: web.Request) -> object:
-        return _destination(self._control(), request.match_info["name"])
+        control, name = self._named(request)
+        return _destination(control, name)
 
     async def test_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
@@ -69,15 +74,26 @@ class Handlers:
         await control.resume(name)
         return _destination(control, name)
 
-    def _named(self, request: web.Request) -> tuple[Control, str]:
-        control, name = self._control(), request.match_info["name"]
-        _destination(control, name)
+    def _named(self, request: web.Request) -> tuple[Seen, str]:
+        control, name = self._seen(request), request.match_info["name"]
+        self._admit(control, name)
         return control, name
+
+    def _seen(self, request: web.Request) -> Seen:
+        """What there is, as far as the caller may see it."""
+        control, caller = self._control(), self._access.caller(head_of(request))
+        return control if caller.destinations is None else Narrowed(control, caller)
+
+    def _admit(self, control: Seen, name: str) -> None:
+        """To the caller, one that it may not see is as one that there is not. Raises Problem."""
+        if isinstance(control, Narrowed) and control.hides(name):
+            raise Denied("destination", NO_SUCH, type="not-found", caller=control.caller.name)
+        _destination(control, name)
 
     # -- books ----------------------------------------------------------------------------------------------------
 
     async def get_status(self, request: web.Request) -> object:
-        return self._control().status()
+        return self._seen(request).status()
 
     async def list_alerts(self, request: web.Request) -> object:
         return self._control().alerts()
@@ -90,7 +106,7 @@ class Handlers:
             raise Problem("not-found", "there is no such target; GET /v1/alerts lists them") from None
 
     async def list_runs(self, request: web.Request) -> object:
-        return {"runs": self._control().runs()}
+        return {"runs": self._seen(request).runs()}
 
     async def get_audit(self, request: web.Request) -> object:
         return await self._control().audit()
@@ -118,32 +134,31 @@ class Handlers:
         with_content = conditions.flag("content")
         if with_content:
             self._access.require(head_of(request), "profiles:view")
-        control = self._control()
-        return await control.letters(_which(control, conditions), limit, after=after, with_content=with_content)
+        control = self._seen(request)
+        return await control.letters(self._which(control, conditions), limit, after=after, with_content=with_content)
 
     async def replay_dead_letters(self, request: web.Request) -> object:
         conditions = await Conditions.of(request, "dry_run")
-        control = self._control()
-        which = _which(control, conditions)
+        control = self._seen(request)
+        which = self._which(control, conditions)
         if which.state != LetterState.KEPT:
             raise Problem("bad-request", "only kept letters can be replayed; leave state out")
         return await control.replay(which, dry_run=conditions.flag("dry_run"))
 
     async def purge_dead_letters(self, request: web.Request) -> object:
         conditions = await Conditions.of(request, "dry_run")
-        control = self._control()
-        return await control.purge(_which(control, conditions), dry_run=conditions.flag("dry_run"))
+        control = self._seen(request)
+        return await control.purge(self._which(control, conditions), dry_run=conditions.flag("dry_run"))
+
+    def _which(self, control: Seen, conditions: Conditions) -> LetterFilter:
+        which = conditions.which()
+        if which.consumer is not None:
+            self._admit(control, which.consumer)
+        return control.only(which) if isinstance(control, Narrowed) else which
 
 
-def _which(control: Control, conditions: Conditions) -> LetterFilter:
-    which = conditions.which()
-    if which.consumer is not None:
-        _destination(control, which.consumer)
-    return which
-
-
-def _destination(control: Control, name: str) -> dict[str, object]:
+def _destination(control: Seen, name: str) -> dict[str, object]:
     found = next((it for it in control.destinations() if it["name"] == name), None)
     if found is None:
-        raise Problem("not-found", "there is no such destination; GET /v1/destinations lists them")
+        raise Problem("not-found", NO_SUCH)
     return found

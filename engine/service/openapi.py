@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
+from engine.config import Scope
 from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
 from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
 
 Json = dict[str, Any]
+SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 def _object(required: Mapping[str, Json] | None = None, **optional: Json) -> Json:
@@ -95,7 +97,16 @@ SCHEMAS: dict[str, Json] = {
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
     "TestNotification": _object({"target": TEXT}),
     "Text": TEXT,
+    "Token": _object({"access_token": TEXT, "token_type": {"const": "Bearer"}, "expires_in": WHOLE, "scope": TEXT}),
+    "TokenRequest": _object(
+        {"grant_type": {"const": "client_credentials"}}, client_id=TEXT, client_secret=TEXT, scope=TEXT
+    ),
 }
+
+BODY_KINDS: dict[str, Iterable[str]] = {"Events": MEDIA_TYPES, "TokenRequest": ("application/x-www-form-urlencoded",)}
+"""Media types of the bodies that are not JSON alone."""
+
+NEEDED_BODIES = ("Events", "Lookup", "Backup", "TestNotification", "TokenRequest")
 
 
 MEANING = {202: "Accepted", 207: "Accepted in part", 422: "Every record was rejected", 503: "Not now"}
@@ -149,6 +160,10 @@ def document(version: str = "0") -> Json:
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "client": {
+                    "type": "oauth2",
+                    "flows": {"clientCredentials": {"tokenUrl": "oauth/token", "scopes": dict.fromkeys(SCOPES, "")}},
+                },
             },
         },
     }
@@ -170,12 +185,12 @@ def _entry(operation: Operation) -> Json:
         "security": [],
     }
     if operation.scope:
-        entry["security"] = [{"bearer": []}, {"header": []}, {}]
+        entry["security"] = [{"bearer": []}, {"header": []}, {"client": [operation.scope]}, {}]
         entry["description"] = f"Needs a key with the scope {operation.scope}; without keys, this machine."
     if operation.body:
-        kinds = MEDIA_TYPES if operation.body == "Events" else ("application/json",)
+        kinds = BODY_KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Lookup", "Backup", "TestNotification")
+        entry["requestBody"]["required"] = operation.body in NEEDED_BODIES
     return entry
 
 

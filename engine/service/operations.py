@@ -9,7 +9,8 @@ FILTER = ("destination", "class", "reason", "since", "until", "state", "key", "i
 
 class Operation(msgspec.Struct, frozen=True):
     """`id` names its handler. `parameters` and `body` name parts of the OpenAPI document; `answers`: status -> schema.
-    `media_type`: of the good answer."""
+    `media_type`: of the good answer. `narrows`: callers who may see some destinations only may ask too, and the answer
+    is about those; any other operation is refused to them."""
 
     id: str
     method: str
@@ -21,6 +22,7 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: tuple[str, ...] = ()
     body: str = ""
     media_type: str = "application/json"
+    narrows: bool = False
 
     @property
     def status(self) -> int:
@@ -41,9 +43,27 @@ INGRESS = (
         {202: "Accepted", 207: "Accepted", 422: "Accepted"},
         ("source", "lane", "Prefer"),
         "Events",
+        narrows=True,
     ),
     Operation(
-        "get_receipt", "GET", "/v1/receipts/{id}", "events", "What became of the events", WRITE, {200: "Receipt"}
+        "get_receipt",
+        "GET",
+        "/v1/receipts/{id}",
+        "events",
+        "What became of the events",
+        WRITE,
+        {200: "Receipt"},
+        narrows=True,
+    ),
+    Operation(
+        "issue_token",
+        "POST",
+        "/oauth/token",
+        "access",
+        "Exchange client id and secret for a token (OAuth 2 client credentials)",
+        "",
+        {200: "Token"},
+        body="TokenRequest",
     ),
     Operation("livez", "GET", "/livez", "probes", "Does the process answer"),
     Operation("readyz", "GET", "/readyz", "probes", "Does it accept events", "", {200: "Ready", 503: "Ready"}),
@@ -51,7 +71,14 @@ INGRESS = (
 
 ADMIN = (
     Operation(
-        "get_profile", "GET", "/v1/profiles/{key}", "profiles", "What became of a person's events", VIEW, {200: "Found"}
+        "get_profile",
+        "GET",
+        "/v1/profiles/{key}",
+        "profiles",
+        "What became of a person's events",
+        VIEW,
+        {200: "Found"},
+        narrows=True,
     ),
     Operation(
         "forget_profile",
@@ -71,12 +98,27 @@ ADMIN = (
         VIEW,
         {200: "Found"},
         body="Lookup",
+        narrows=True,
     ),
     Operation(
-        "list_destinations", "GET", "/v1/destinations", "destinations", "All destinations", SEE, {200: "Destinations"}
+        "list_destinations",
+        "GET",
+        "/v1/destinations",
+        "destinations",
+        "All destinations",
+        SEE,
+        {200: "Destinations"},
+        narrows=True,
     ),
     Operation(
-        "get_destination", "GET", "/v1/destinations/{name}", "destinations", "One of them", SEE, {200: "Destination"}
+        "get_destination",
+        "GET",
+        "/v1/destinations/{name}",
+        "destinations",
+        "One of them",
+        SEE,
+        {200: "Destination"},
+        narrows=True,
     ),
     Operation(
         "test_destination",
@@ -87,6 +129,7 @@ ADMIN = (
         MANAGE,
         {200: "Tested"},
         body="Test",
+        narrows=True,
     ),
     Operation(
         "pause_destination",
@@ -96,6 +139,7 @@ ADMIN = (
         "Send nothing until resumed; events are kept",
         ACTIVATE,
         {200: "Destination"},
+        narrows=True,
     ),
     Operation(
         "resume_destination",
@@ -105,8 +149,9 @@ ADMIN = (
         "Go on sending",
         ACTIVATE,
         {200: "Destination"},
+        narrows=True,
     ),
-    Operation("get_status", "GET", "/v1/status", "books", "Journal, accounts, destinations", SEE),
+    Operation("get_status", "GET", "/v1/status", "books", "Journal, accounts, destinations", SEE, narrows=True),
     Operation(
         "list_alerts",
         "GET",
@@ -115,6 +160,7 @@ ADMIN = (
         "Alerts, what is raised first, and who is told",
         SEE,
         {200: "Alerts"},
+        narrows=True,
     ),
     Operation(
         "test_notification",
@@ -126,7 +172,7 @@ ADMIN = (
         {200: "Notified"},
         body="TestNotification",
     ),
-    Operation("list_runs", "GET", "/v1/runs", "books", "Hourly windows with AEP's names", SEE),
+    Operation("list_runs", "GET", "/v1/runs", "books", "Hourly windows with AEP's names", SEE, narrows=True),
     Operation(
         "get_audit", "GET", "/v1/audit", "books", "The conservation sums, recomputed from storage", SEE, {200: "Audit"}
     ),
@@ -148,6 +194,7 @@ ADMIN = (
         SEE,
         {200: "Letters"},
         (*FILTER, "limit", "after", "content"),
+        narrows=True,
     ),
     Operation(
         "purge_dead_letters",
@@ -158,6 +205,7 @@ ADMIN = (
         ACTIVATE,
         {200: "Purged"},
         (*FILTER, "dry_run"),
+        narrows=True,
     ),
     Operation(
         "replay_dead_letters",
@@ -169,6 +217,7 @@ ADMIN = (
         {200: "Replayed"},
         (*FILTER, "dry_run"),
         "Filter",
+        narrows=True,
     ),
     Operation(
         "get_metrics", "GET", "/metrics", "books", "Prometheus metrics", SEE, {200: "Text"}, media_type="text/plain"

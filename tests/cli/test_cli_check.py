@@ -89,6 +89,21 @@ def test_a_new_key_is_shown_once_with_its_block(run: Run, fake_module: Callable[
     assert json.loads(run("keys", "new", "aep", "--json").stdout) == {"name": "aep", "key": "rfe_secret", "toml": block}
 
 
+def test_a_new_client_is_shown_once_with_its_block(run: Run, fake_module: Callable[..., None]) -> None:
+    block = f'[[ingress.clients]]\nname = "aep"\nclient_id = "aep"\nsha256 = "{SHA}"\n'
+    fake_module("engine.adapters.api_keys", new_client=lambda name: ("rfs_secret", block))
+    result = run("keys", "new", "aep", "--client")
+    assert block.strip() in result.stdout
+    assert result.stdout.count("rfs_secret") == 1
+    assert "/oauth/token" in result.stderr
+    assert json.loads(run("keys", "new", "aep", "--client", "--json").stdout) == {
+        "name": "aep",
+        "client_id": "aep",
+        "client_secret": "rfs_secret",
+        "toml": block,
+    }
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-x", 'x"'])
 def test_a_key_needs_a_name_that_config_takes(run: Run, name: str) -> None:
     assert run("keys", "new", "--", name).exit_code == 2

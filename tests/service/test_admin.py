@@ -16,12 +16,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from engine.adapters.api_keys import Keys
 from engine.adapters.http_ingress import Access, Ingress
 from engine.adapters.inflate import inflate
-from engine.config import IngressConfig, IngressKeyConfig
+from engine.config import IngressConfig, IngressKeyConfig, effective
+from engine.config.access import NEEDED
 from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
 from engine.metrics import Metrics
 from engine.model import HeldKind, LetterState
 from engine.ports import LetterFilter
 from engine.service import create_admin_app, create_service_app, document
+from engine.service.openapi import SCOPES
 from engine.service.operations import ADMIN, INGRESS
 
 EMAIL = "lea@example.com"
@@ -422,11 +424,9 @@ async def test_failures_of_the_engine_are_problems(
 
 @pytest.mark.parametrize("operation", [it for it in ADMIN if it.scope], ids=lambda it: it.id)
 async def test_every_operation_needs_exactly_its_scope(serve: Serve, control: FakeControl, operation: Any) -> None:
-    others = {
-        *("profiles:write", "profiles:view", "profiles:erase"),
-        *("destinations:view", "destinations:manage", "destinations:activate"),
-    } - {operation.scope}
-    client = await serve(key("right", operation.scope), key("wrong", *sorted(others)))
+    right = {operation.scope, *sorted(NEEDED.get(operation.scope, []))[-1:]}
+    others = {scope for scope in SCOPES if operation.scope not in effective({scope}) | {scope}}
+    client = await serve(key("right", *sorted(right)), key("wrong", *sorted(others)))
     path = operation.path.replace("{key}", KEY).replace("{name}", "demo")
     await problem(await client.request(operation.method, path), 401, "unauthorized")
     wrong = await client.request(operation.method, path, headers={"X-API-Key": "wrong"})

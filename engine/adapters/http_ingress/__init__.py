@@ -2,6 +2,7 @@
 
 from engine.adapters.http_ingress.access import ANYBODY, Access, Caller, Head, KeyRing, is_loopback
 from engine.adapters.http_ingress.body import BodyReader, Inflate
+from engine.adapters.http_ingress.denials import REASONS, Denials, Denied
 from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.listener import REFUSED_AT_ONCE, Listener, tls_context
@@ -11,11 +12,14 @@ from engine.adapters.http_ingress.request import MEDIA_TYPES, IngressAnswer, Ing
 __all__ = [
     "ANYBODY",
     "MEDIA_TYPES",
+    "REASONS",
     "REFUSED_AT_ONCE",
     "TYPES",
     "Access",
     "BodyReader",
     "Caller",
+    "Denials",
+    "Denied",
     "Head",
     "Inflate",
     "Ingress",

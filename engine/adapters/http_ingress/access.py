@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import random as random_module
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
-from engine.adapters.http_ingress.problems import Problem
+from engine.adapters.http_ingress.denials import Denials, Denied
 
 CHALLENGE = 'Bearer realm="rainfocus-engine"'
 FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto")
@@ -36,6 +37,31 @@ class Caller(Protocol):
     @property
     def source(self) -> str: ...
 
+    @property
+    def destinations(self) -> frozenset[str] | None: ...
+
+
+class Grant(Protocol):
+    """What a client gets that asks for a token; see `api_keys.Grant`."""
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def error(self) -> str: ...
+
+    @property
+    def token(self) -> str: ...
+
+    @property
+    def seconds(self) -> int: ...
+
+    @property
+    def scopes(self) -> tuple[str, ...]: ...
+
+    @property
+    def retry_after_seconds(self) -> float: ...
+
 
 class KeyRing(Protocol):
     """See `api_keys.Keys`."""
@@ -44,6 +70,10 @@ class KeyRing(Protocol):
     def required(self) -> bool: ...
 
     def authenticate(self, authorization: str | None, x_api_key: str | None) -> Caller | None: ...
+
+    def expired(self, authorization: str | None) -> bool: ...
+
+    def grant(self, client_id: str, presented: Sequence[str], scopes: frozenset[str] | None) -> Grant: ...
 
     def take(self, name: str, events: int) -> float: ...
 
@@ -54,49 +84,65 @@ class _Anybody(msgspec.Struct, frozen=True):
     name: str = ""
     scopes: frozenset[str] = frozenset(
         {
-            *("profiles:write", "profiles:view", "profiles:erase"),
+            *("profiles:write", "profiles:view", "profiles:erase", "segments:view"),
             *("destinations:view", "destinations:manage", "destinations:activate"),
         }
     )
     source: str = ""
+    destinations: frozenset[str] | None = None
 
 
 ANYBODY = _Anybody()
 
 
 class Access:
-    """One for all listeners."""
+    """One for all listeners. Decides; whoever makes an answer of a Denied has it noted by `note`."""
 
-    def __init__(self, keys: KeyRing) -> None:
-        self.keys = keys
+    def __init__(
+        self, keys: KeyRing, denials: Denials | None = None, *, random: random_module.Random | None = None
+    ) -> None:
+        self.keys, self.denials = keys, denials or Denials()
+        self.random = random or random_module.Random()
+
+    def note(self, denied: Denied, head: Head, operation: str) -> None:
+        """`operation`: its id, see `service.operations`. The path is not used: it may hold what was typed there."""
+        self.denials.note(denied.reason, operation, head.peer, caller=denied.caller, scope=denied.scope)
 
     def require(self, head: Head, scope: str) -> Caller:
-        """The caller, if it may do this. Raises Problem: 401 without a valid key, 403 without the scope or, when no
-        keys are configured, for everybody who is not on this machine."""
+        """The caller, if it may do this. Raises Denied: 401 without a valid key or token, 403 without the scope or,
+        when no keys are configured, for everybody who is not on this machine."""
         caller = self.caller(head)
         if scope not in caller.scopes:
             challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
             detail = f"this needs a key with the scope {scope}"
-            raise Problem("forbidden", detail, headers={"WWW-Authenticate": challenge})
+            headers = {"WWW-Authenticate": challenge}
+            raise Denied("scope", detail, caller=caller.name, scope=scope, headers=headers)
         return caller
 
     def caller(self, head: Head) -> Caller:
-        """The caller, whatever it may do. Raises Problem."""
+        """The caller, whatever it may do. Raises Denied."""
         if not self.keys.required:
             self.require_local(head)
             return ANYBODY
         authorization, x_api_key = head.headers.get("authorization"), head.headers.get("x-api-key")
         found = self.keys.authenticate(authorization, x_api_key)
         if found is None:
-            invalid = ', error="invalid_token"' if authorization or x_api_key else ""
-            hint = "send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
-            detail = "this key is not known" if invalid else hint
-            raise Problem("unauthorized", detail, headers={"WWW-Authenticate": CHALLENGE + invalid})
+            raise self._unknown(authorization, x_api_key)
         return found
+
+    def _unknown(self, authorization: str | None, x_api_key: str | None) -> Denied:
+        if not (authorization or x_api_key):
+            hint = "send a key as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'"
+            return Denied("no_key", hint, type="unauthorized", headers={"WWW-Authenticate": CHALLENGE})
+        headers = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+        if self.keys.expired(authorization):
+            detail = "this token has expired; fetch another from /oauth/token"
+            return Denied("expired_token", detail, type="unauthorized", headers=headers)
+        return Denied("unknown_key", "this key or token is not known", type="unauthorized", headers=headers)
 
     def require_local(self, head: Head) -> None:
         """Without keys only this machine may ask: neither a page of a stranger in a browser here (by a name it made
-        point here, or across origins) nor a proxy that lets strangers in. Raises Problem."""
+        point here, or across origins) nor a proxy that lets strangers in. Raises Denied."""
         if self.keys.required:
             return
         if head.peer and not is_loopback(head.peer):
@@ -134,5 +180,5 @@ def _host_of(authority: str) -> str:
         return ""
 
 
-def _not_local(detail: str) -> Problem:
-    return Problem("not-local", detail)
+def _not_local(detail: str) -> Denied:
+    return Denied("not_local", detail, type="not-local")

@@ -14,11 +14,12 @@ from engine.adapters.http_ingress.problems import Problem, prepare
 from engine.adapters.http_ingress.request import IngressAnswer, IngressRequest
 
 PROFILES = "/v1/profiles"
+TOKEN = "/oauth/token"
 
 
 def create_ingress_app(ingress: Ingress) -> web.Application:
-    """`POST /v1/profiles`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`. Run it with `auto_decompress=False` where
-    the runner is ours; below another application it works either way."""
+    """`POST /v1/profiles`, `GET /v1/receipts/{id}`, `POST /oauth/token`, `/livez` and `/readyz`. Run it with
+    `auto_decompress=False` where the runner is ours; below another application it works either way."""
     app = web.Application()
     prepare(app, ingress.random)
     add_ingress_routes(app, ingress)
@@ -29,10 +30,10 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
     """Onto an application that was given to `prepare`."""
 
     async def post_profiles(request: web.Request) -> web.Response:
-        response = _response(await ingress.handle(await _ingress_request(request)))
-        if not request.content.is_eof():
-            response.force_close()
-        return response
+        return _last_if_unread(request, _response(await ingress.handle(await _ingress_request(request))))
+
+    async def post_token(request: web.Request) -> web.Response:
+        return _last_if_unread(request, _response(await ingress.issue_token(await _ingress_request(request))))
 
     async def get_receipt(request: web.Request) -> web.Response:
         return _response(await ingress.receipt(head_of(request), request.match_info["id"]))
@@ -47,6 +48,7 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
         await ingress.close()
 
     app.router.add_post(PROFILES, post_profiles, expect_handler=_later)
+    app.router.add_post(TOKEN, post_token, expect_handler=_later)
     app.router.add_get("/v1/receipts/{id}", get_receipt)
     app.router.add_get("/livez", livez)
     app.router.add_get("/readyz", readyz)
@@ -67,6 +69,13 @@ async def _ingress_request(request: web.Request) -> IngressRequest:
         decoded=getattr(request.content, "total_compressed_bytes", None) is not None,
         mount=request.rel_url.raw_path.removesuffix(PROFILES),
     )
+
+
+def _last_if_unread(request: web.Request, response: web.Response) -> web.Response:
+    """What was not read of a body is not taken for the next request."""
+    if not request.content.is_eof():
+        response.force_close()
+    return response
 
 
 async def _here(request: web.Request) -> bytes:

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.adapters.http_ingress.access import Access, Caller, Head
 from engine.adapters.http_ingress.body import Bodies, BodyReader, Inflate
+from engine.adapters.http_ingress.denials import Denied
 from engine.adapters.http_ingress.problems import Problem, problem_of
 from engine.adapters.http_ingress.request import (
     IngressAnswer,
@@ -21,6 +22,8 @@ from engine.adapters.http_ingress.request import (
     source_of,
     wait_seconds,
 )
+from engine.adapters.http_ingress.token_endpoint import OPERATION as ISSUE_TOKEN
+from engine.adapters.http_ingress.token_endpoint import TokenEndpoint
 from engine.config import IngressConfig
 from engine.errors import EngineError, Stopped
 from engine.metrics import Metrics
@@ -56,6 +59,7 @@ class Ingress:
         self._intake, self._readiness = intake, readiness
         self._access, self._metrics = access, metrics
         self._bodies = Bodies(config, inflate)
+        self._tokens = TokenEndpoint(config, access, inflate)
         self.random = random or random_module.Random()
         self._commits: set[asyncio.Task[str]] = set()
 
@@ -63,7 +67,7 @@ class Ingress:
 
     async def handle(self, request: IngressRequest) -> IngressAnswer:
         """`POST /v1/profiles`. When cancelled, a commit under way goes on."""
-        return await self._answered(self._accept(request))
+        return await self._answered(self._accept(request), request.head, "post_profiles")
 
     async def _accept(self, request: IngressRequest) -> IngressAnswer:
         head = request.head
@@ -134,22 +138,28 @@ class Ingress:
             headers["Location"] = f"{request.mount}/v1/receipts/{id}"
         if id and seconds is not None:
             headers["Preference-Applied"] = f"wait={seconds}"
-            body |= await _settled(intake, id, seconds, caller.name)
+            body |= _seen_by(caller, await _settled(intake, id, seconds, caller.name))
         status = 422 if parsed.rejected and not parsed.events else 207 if parsed.rejected else 202
         return IngressAnswer(status, headers, msgspec.json.encode(body))
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+
+    async def issue_token(self, request: IngressRequest) -> IngressAnswer:
+        """`POST /oauth/token`."""
+        return await self._answered(self._tokens.answer(request), request.head, ISSUE_TOKEN)
 
     # -- receipts and probes --------------------------------------------------------------------------------------
 
     async def receipt(self, head: Head, id: str) -> IngressAnswer:
         """`GET /v1/receipts/{id}`."""
-        return await self._answered(self._receipt(head, id))
+        return await self._answered(self._receipt(head, id), head, "get_receipt")
 
     async def _receipt(self, head: Head, id: str) -> IngressAnswer:
         caller = self._access.require(head, SCOPE)
         intake = self._intake()
         found = intake.receipt(id, owner=caller.name)
         if found is not None:
-            return IngressAnswer(200, dict(JSON_HEADERS), msgspec.json.encode(found))
+            return IngressAnswer(200, dict(JSON_HEADERS), msgspec.json.encode(_seen_by(caller, found)))
         refusal = intake.refusal()
         if refusal is not None and refusal.type == "draining":
             raise problem_of(refusal)
@@ -175,10 +185,14 @@ class Ingress:
         if self._commits:
             await asyncio.wait(set(self._commits), timeout=self._config.answer_timeout_seconds)
 
-    async def _answered(self, work: Coroutine[object, object, IngressAnswer]) -> IngressAnswer:
+    async def _answered(
+        self, work: Coroutine[object, object, IngressAnswer], head: Head, operation: str
+    ) -> IngressAnswer:
         try:
             answer = await work
         except Problem as problem:
+            if isinstance(problem, Denied):
+                self._access.note(problem, head, operation)
             answer = IngressAnswer(problem.status, problem.headers_with(self.random), problem.body())
         self._metrics.answers[str(answer.status)] += 1
         return answer
@@ -190,3 +204,11 @@ async def _settled(intake: Intake, id: str, seconds: int, owner: str) -> dict[st
         await intake.settled(id, seconds, owner=owner)
     found = intake.receipt(id, owner=owner) or {}
     return {"state": found.get("state", "pending"), "destinations": found.get("destinations")}
+
+
+def _seen_by(caller: Caller, found: dict[str, object]) -> dict[str, object]:
+    """Of a receipt, the destinations that the caller may see."""
+    only, counts = caller.destinations, found.get("destinations")
+    if only is None or not isinstance(counts, dict):
+        return found
+    return found | {"destinations": {name: it for name, it in counts.items() if name in only}}

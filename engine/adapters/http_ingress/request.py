@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 
 from engine.adapters.http_ingress.access import Caller, Head
+from engine.adapters.http_ingress.denials import Denied
 from engine.adapters.http_ingress.problems import Problem
 from engine.model import Lane
 
@@ -76,7 +77,7 @@ def source_of(query: Mapping[str, str], caller: Caller, sources: Mapping[str, ob
     if asked and asked not in sources:
         raise Problem("bad-request", f"there is no such source; there are {', '.join(sources)}")
     if asked and caller.source and asked != caller.source:
-        raise Problem("forbidden", f"this key may only write to the source {caller.source}")
+        raise Denied("source", f"this key may only write to the source {caller.source}", caller=caller.name)
     source = asked or caller.source or next(iter(sources))
     if source not in sources:
         raise Problem("bad-request", "the source of this key is not configured")
