@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio.abc import TaskGroup
 
+from engine.adapters.alert_webhook import WebhookNotifier
 from engine.adapters.chat import AppriseNotifier
 from engine.adapters.sessions import open_session
-from engine.adapters.webhook import WebhookNotifier
 from engine.assembly.courier import Courier
 from engine.config import AlertConfig, Config, NotifyConfig
 from engine.core.alert_figures import KINDS, DestinationFigures, Figures

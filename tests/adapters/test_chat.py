@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("apprise")
 from aiosmtpd.smtp import SMTP
-from test_webhook import SENDER, notice
+from test_alert_webhook import SENDER, notice
 
 from engine.adapters.chat import AppriseNotifier, text_of
 from engine.errors import ConfigError

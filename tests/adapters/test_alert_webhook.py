@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from engine.adapters.alert_webhook import WebhookNotifier, body_of, signed
 from engine.adapters.clock import SystemClock
 from engine.adapters.sessions import open_session
-from engine.adapters.webhook import WebhookNotifier, body_of, signed
 from engine.errors import ConfigError
 from engine.model import Notice, NoticeEvent
 from engine.ports import Told
