@@ -33,6 +33,7 @@ class Kind(IntEnum):
     PROFILE = 0
     FORGET = 1  # erase this key everywhere
     REPLAY = 2  # a dead letter handed in again, for `Event.destination` only
+    CHANGE = 3  # RainFocus says that something has changed there: nobody writes it back
 
 
 class Trait(IntFlag):
@@ -43,6 +44,7 @@ class Trait(IntFlag):
     FOREIGN_STATE = 2  # holds a `state` outside US and CA, so `state_policy` has to be applied
     ERASED = 4  # was emptied in the journal: its key was forgotten at a later offset
     LOST = 8  # stands for an event that a damaged journal could not give back; whose it was is not known
+    ENTITY = 64  # the key stands for a RainFocus id (of a session, say) and not for an address: no ledger knows it
 
 
 class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -50,6 +52,7 @@ class Membership(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     realized: bool
     qualified_at: float
+    name: str = ""  # the audience's, where the producer gave it
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True):
@@ -64,6 +67,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True):
     destination: str = ""  # REPLAY only
     through: int = NOTHING  # REPLAY only: the last offset merged into the dead letter
     letter: int = 0  # REPLAY only: the dead letter's id
+    attendee_id: str = ""  # CHANGE only: RainFocus's id of the attendee, if it was named
 
 
 class Append(msgspec.Struct):
@@ -162,7 +166,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     `settled_through`: every event of the key at or below it has an outcome or is held. `confirmed_through`: the
     destination confirmed everything up to it, or may have it from an attempt that ended otherwise: nothing older is
     replayed over it. `digest` is empty unless the destination is
-    certain to hold exactly that content.
+    certain to hold exactly that content. `outcome` is "" where nothing was settled: the destination itself has said
+    that it was changed there. Of what was known before, such an entry takes away the digest and nothing else.
     """
 
     key: bytes

@@ -108,9 +108,10 @@ class ConsumerState(msgspec.Struct):
 class Transition(msgspec.Struct):
     """One consumer's part of a settling transaction. Every field is applied, or none.
 
-    `verdicts`: new last outcome by key. An entry replaces outcome, reason, digest, time and attendee id (an empty id
-    keeps the old one); both offsets only grow. `hold`: a WAITING one replaces the key's earlier WAITING one; DEAD and
-    EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
+    `verdicts`: new last outcome by key, in order. An entry replaces outcome, reason, digest, time and attendee id (an
+    empty id keeps the old one); both offsets only grow. One without an outcome (the destination reports a change) keeps
+    outcome, reason and time, and takes the digest away. `hold`: a WAITING one replaces the key's earlier WAITING one;
+    DEAD and EXPIRED ones are added. The key of a held profile counts as settled through `profile.last` for `accounted`.
     `drop`: (key, through): the key's WAITING profile is deleted if its `profile.last` <= through.
     `letters`: (id, new state). `forget`: (key, offset): delete the key's ledger entry, held profiles and dead
     letters, but remember it as settled through `offset` for `accounted`. `accounted`: (key, offset): settled through
@@ -177,10 +178,12 @@ class State(Protocol):
     async def add_consumer(self, state: ConsumerState, /) -> None:
         """A name that exists is replaced with an empty ledger (its letters stay); durable on return."""
 
-    async def rename_consumer(self, old: str, new: str, /) -> None: ...
+    async def rename_consumer(self, old: str, new: str, /) -> None:
+        """Move everything that is stored of it, beside letters that a removed one of the new name has left."""
 
     async def remove_consumer(self, name: str, /) -> None:
-        """Delete everything that is stored of it."""
+        """Delete everything that is stored of it but its dead letters: they stay under its name until they are purged,
+        too old, or of somebody whom any consumer's `forget` names."""
 
     async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
         """Apply all of it in one transaction; durable on return. `pauses`: account -> epoch seconds until which

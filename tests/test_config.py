@@ -458,10 +458,12 @@ def test_every_unknown_key_of_every_table_is_refused_by_its_full_path(header, da
     node: dict[str, Any] = tables
     for part in header.split("."):
         path = f"{path}.{part}" if path else part
-        listed = path.rpartition(".")[2] in ("source", "account", "destination", "keys", "clients", "alert", "notify")
-        needed = {"notify": {"url": "http://127.0.0.1/", "secret": WEBHOOK_SECRET}}
-        needed |= {callers: {"sha256": "0" * 64} for callers in ("keys", "clients")}
-        inner: dict[str, Any] = dict(needed.get(part, {}))
+        lists = ("source", "account", "destination", "forward", "keys", "clients", "alert", "notify")
+        listed = path.rpartition(".")[2] in lists
+        needed: dict[str, Any] = {callers: {"sha256": "0" * 64} for callers in ("keys", "clients")}
+        needed["forward"] = {"url": "https://a.example", "secret": "x" * 32}
+        needed["notify"] = {"url": "https://a.example", "secret": WEBHOOK_SECRET}
+        inner: dict[str, Any] = needed.get(part, {})
         node[part] = [inner] if listed else inner
         path, node = (f"{path}[0]" if listed else path), inner
     node[name] = 1
@@ -611,7 +613,7 @@ def with_key(**key: Any) -> dict[str, Any]:
         (with_key(destinations=["a"]), "ingress.keys[0].source"),
         (with_key(destinations=["a"], source="web"), "ingress.keys[0].destinations"),
         ({"journal": {"kind": "kafka"}}, "journal.kind"),
-        ({"source": [{"format": "aep"}]}, "source[0].format"),
+        ({"source": [{"format": "xdm"}]}, "source[0].format"),
         ({"journal": {"max_bytes": 1.5}}, "journal.max_bytes"),
         ({"buffer": {"max_profiles": True}}, "buffer.max_profiles"),
     ],
@@ -667,6 +669,7 @@ def test_every_public_table_is_masked_in_its_repr():
     }
     secrets = ("sha256", "previous_sha256", "secret_env")
     expected = {(callers, it) for callers in ("ingress.keys", "ingress.clients") for it in secrets}
+    expected |= {("forward", it) for it in ("secret", "secret_env")}
     expected |= {("account", it) for it in ("client_id", "client_id_env", "client_secret", "client_secret_env")}
     expected |= {("notify", it) for it in ("url", "url_env", "secret", "secret_env")}
     assert marked == expected

@@ -105,6 +105,7 @@ class RainFocusDestination:
         self._mapper, self._policy, self._session, self._clock, self._random = mapper, policy, session, clock, random
         self._array = config.encoding == "array"
         self._overrides: Mapping[str, VerdictKind] = config.response_codes
+        self._wants_ids = config.require_attendee_id
         self._timeout_seconds = config.retry.timeout_seconds
         self._url = request_url(config, account)
         self._headers = _static_headers(account)
@@ -154,7 +155,7 @@ class RainFocusDestination:
         if answer is not None and (answer.whole or not 200 <= answer.status < 300):
             return self._judged(answer, profiles)
         assert failure is not None
-        return _failed(failure, sent=attempt is not None and attempt.sent, profiles=profiles, answer=answer)
+        return failed(failure, sent=attempt is not None and attempt.sent, profiles=profiles, answer=answer)
 
     async def _post(self, records: list[bytes], token: str, attempt: Attempt) -> ClientResponse:
         body = b"[" + b",".join(records) + b"]" if self._array else records[0]
@@ -171,12 +172,17 @@ class RainFocusDestination:
         return None if value is None else retry_after.parse(value, self._clock.time())
 
     def _judged(self, answer: _Answer, profiles: int) -> Reply:
+        judged = verdicts.judge(answer.status, answer.body, profiles, self._overrides, array=self._array)
+        hollow = self._wants_ids and any(map(verdicts.without_id, judged))
+        if hollow:
+            again = Verdict(VerdictKind.RETRY, "no_attendee_id")
+            judged = [again if verdicts.without_id(one) else one for one in judged]
         return Reply(
-            verdicts.judge(answer.status, answer.body, profiles, self._overrides, array=self._array),
+            judged,
             status=answer.status,
             retry_after_seconds=answer.retry_after_seconds,
-            throttled=verdicts.is_throttled(answer.status),
-            destination_fault=verdicts.is_destination_fault(answer.status),
+            throttled=hollow or verdicts.is_throttled(answer.status),
+            destination_fault=hollow or verdicts.is_destination_fault(answer.status),
         )
 
 
@@ -202,7 +208,7 @@ def _fingerprint(mapping: bytes, *parts: str) -> bytes:
     return blake2b(msgspec.json.encode([mapping.hex(), *parts]), digest_size=32).digest()
 
 
-def _failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | None) -> Reply:
+def failed(failure: Exception, *, sent: bool, profiles: int, answer: _Answer | None = None) -> Reply:
     """No reply, or a success of which the end is missing. After the first byte nobody knows what was carried out."""
     if sent:
         verdict = Verdict(VerdictKind.UNKNOWN, _lost_reason(failure))
@@ -236,4 +242,7 @@ def connect_reason(failure: Exception) -> str:
     return "connect_refused" if refused else "connect_failed"
 
 
-__all__ = ["Mapper", "MeteredRequest", "RainFocusDestination", "connect_reason", "request_url", "traceparent"]
+__all__ = [
+    *("Attempt", "Mapper", "MeteredRequest", "RainFocusDestination"),
+    *("connect_reason", "failed", "request_url", "traceparent"),
+]

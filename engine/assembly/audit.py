@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.core import consistency
-from engine.core.audit import Backlog, Sums, outcomes_of, report
+from engine.core.audit import Addressed, Backlog, Sums, outcomes_of, report
 from engine.core.reconcile import disagreements
 from engine.dispatcher import Consumer
 from engine.ports import ConsumerState, Inspection, Journal, State
@@ -28,31 +28,31 @@ async def audit_running(parts: Parts) -> dict[str, object]:
     await parts.pipeline.settler.flush()
     async with parts.pipeline.settler.at_rest():
         following = parts.pipeline.commit.next_offset
-        sources = {consumer.name: consumer.policy.sources for consumer in parts.consumers}
+        addressed = {one.name: Addressed(one.policy.sources, one.policy.takes) for one in parts.consumers}
         consumers = await parts.state.consumers()
         problems = [
             *dict.fromkeys([*parts.problems, *contradictions(consumers, inspected, following)]),
             *consistency.problems_of_pauses(await parts.state.pauses(), parts.clock.time()),
             *_memory(consumers, parts.consumers),
         ]
-        return await audit(parts.journal, parts.state, following, sources, problems)
+        return await audit(parts.journal, parts.state, following, addressed, problems)
 
 
 async def audit(
     journal: Journal,
     state: State,
     following: int,
-    sources: Mapping[str, frozenset[str] | None],
+    addressed: Mapping[str, Addressed],
     problems: Sequence[str] = (),
 ) -> dict[str, object]:
-    """`following`: the first offset that is not to be looked at. `sources`: which ones each consumer reads. `problems`:
+    """`following`: the first offset that is not to be looked at. `addressed`: what is for each consumer. `problems`:
     what was found before."""
     found = list(problems)
     consumers = await state.consumers()
     backlogs: dict[str, Backlog] = {}
     for one in consumers:
         accounted = await state.accounted(one.name)
-        backlogs[one.name] = Backlog(one.name, one.watermark, sources.get(one.name), accounted)
+        backlogs[one.name] = Backlog(one.name, one.watermark, addressed.get(one.name, Addressed()), accounted)
         found += consistency.of_destination(one.name, await _held(state, one, accounted, following))
     first = await _first(journal, following)
     found += disagreements(consumers, first, following)

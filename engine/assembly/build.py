@@ -15,17 +15,18 @@ from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, Sq
 from engine.assembly.alerting import Alerting, open_alerting
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
+from engine.assembly.forwards import add_forward
 from engine.assembly.gauges import register_gauges
-from engine.assembly.outward import Outward, build_outward
+from engine.assembly.outlook import wanted_of
+from engine.assembly.outward import Outward, build_outward, policy_of
 from engine.assembly.version import engine_version
 from engine.config import AccountConfig, Config, DestinationConfig
 from engine.core.backoff import Backoff
 from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
-from engine.core.handover import Policy
 from engine.core.pace import Pace
 from engine.core.progress import patience_of_sending
-from engine.core.reconcile import Wanted, disagreements, orphan_problem, reconcile
+from engine.core.reconcile import disagreements, orphan_problem, reconcile
 from engine.core.runs import Runs
 from engine.core.window import Window
 from engine.dispatcher import Account, Consumer
@@ -83,6 +84,8 @@ async def open_parts(
     builder = _Builder(config, state, clock, random, metrics, await state.pauses())
     for account in config.accounts:
         await builder.account(account, own_destinations, states, stack)
+    for forward in config.forwards:
+        await add_forward(builder, forward, states[forward.name], own_destinations.get(forward.name), stack)
     pipeline = Pipeline(
         journal,
         state,
@@ -137,7 +140,6 @@ def build_storage(
 
 async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[str, ConsumerState], list[str]]:
     """The consumers as they go on, by name, and what there is to say about it. Raises ConfigError for orphans."""
-    wanted = [Wanted(one.name, one.identity(config.account_of(one)), one.start_at) for one in config.destinations]
     stored = await state.consumers()
     problems = disagreements(stored, tail.first, tail.next)
     if problems:
@@ -145,7 +147,7 @@ async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[
             f"{problems[0]}: the two files are not of one moment, or one of them is damaged. `rainfocus-engine journal "
             "check` says what is missing; or restore both from one backup"
         )
-    plan = reconcile(stored, wanted, tail.first, tail.next)
+    plan = reconcile(stored, wanted_of(config), tail.first, tail.next)
     if plan.orphans:
         raise ConfigError([orphan_problem(one, tail.next) for one in plan.orphans])
     for one in plan.add:
@@ -165,8 +167,8 @@ class _Builder:
         metrics: Metrics,
         pauses: dict[str, float],
     ) -> None:
-        self._config, self._state, self._clock, self._random = config, state, clock, random
-        self._metrics, self._pauses = metrics, pauses
+        self.config, self.state, self.clock, self.random = config, state, clock, random
+        self.metrics, self.pauses = metrics, pauses
         self.accounts: list[Account] = []
         self.consumers: list[Consumer] = []
         self.described: dict[str, dict[str, object]] = {}
@@ -181,24 +183,24 @@ class _Builder:
         states: Mapping[str, ConsumerState],
         stack: AsyncExitStack,
     ) -> None:
-        mine = [one for one in self._config.destinations if self._config.account_of(one) is config]
+        mine = [one for one in self.config.destinations if self.config.account_of(one) is config]
         theirs = [one for one in mine if one.name not in own]
         rate = config.rate
         account = Account(
             config.name,
             bucket=AiolimiterBucket(rate.requests_per_second, rate.burst),
             window=Window(rate.max_concurrency, adaptive=rate.adaptive),
-            breaker=self._breaker(),
+            breaker=self.breaker(),
             tokens=None,
-            clock=self._clock,
-            metrics=self._metrics.account(config.name),
-            pace=Pace(rate.requests_per_second, rate.burst, self._clock.monotonic()),
-            paused_until=self._pauses.get(config.name, 0.0),
+            clock=self.clock,
+            metrics=self.metrics.account(config.name),
+            pace=Pace(rate.requests_per_second, rate.burst, self.clock.monotonic()),
+            paused_until=self.pauses.get(config.name, 0.0),
             store_pause=lambda name, until: self.store_pause(name, until),
         )
         outward: Outward | None = None
         if theirs:
-            outward = await build_outward(config, theirs, account, self._clock, self._random, stack)
+            outward = await build_outward(config, theirs, account, self.clock, self.random, stack)
             account.tokens = outward.tokens
         self.accounts.append(account)
         for one in mine:
@@ -225,21 +227,21 @@ class _Builder:
             state,
             destination,
             account,
-            self._state,
-            policy=_policy(config, account_config, self._config),
+            self.state,
+            policy=_policy(config, account_config, self.config),
             batcher=Batcher(
                 max_profiles=min(batch.max_profiles, destination.profiles_per_request),
                 max_bytes=batch.max_bytes,
                 linger_seconds=batch.linger_ms / 1000,
             ),
-            breaker=self._breaker(),
+            breaker=self.breaker(),
             backoff=Backoff(retry.base_ms / 1000, retry.cap_ms / 1000),
             merge=merge_contents,
-            clock=self._clock,
-            random=self._random,
-            metrics=self._metrics.destination(config.name),
+            clock=self.clock,
+            random=self.random,
+            metrics=self.metrics.destination(config.name),
             dirty=lambda: self.settler_dirty(),
-            letters_full=self._letters_full,
+            letters_full=self.letters_full,
             weight=config.weight,
         )
         self.consumers.append(consumer)
@@ -254,22 +256,18 @@ class _Builder:
             "dry_run": config.dry_run,
         }
 
-    def _breaker(self) -> Breaker:
-        return Breaker(Backoff(PROBE_BASE_SECONDS, PROBE_CAP_SECONDS), self._random)
+    def breaker(self) -> Breaker:
+        return Breaker(Backoff(PROBE_BASE_SECONDS, PROBE_CAP_SECONDS), self.random)
 
-    def _letters_full(self) -> bool:
-        return sum(one.books.letters for one in self.consumers) >= self._config.dead_letters.max_count
+    def letters_full(self) -> bool:
+        return sum(one.books.letters for one in self.consumers) >= self.config.dead_letters.max_count
 
 
 def _policy(config: DestinationConfig, account: AccountConfig, whole: Config) -> ConsumerPolicy:
-    share = len(whole.destinations)
+    share = len(whole.destinations) + len(whole.forwards)
     return ConsumerPolicy(
         sources=None if "*" in config.sources else frozenset(config.sources),
-        handover=Policy(
-            audiences=None if "*" in config.audiences else frozenset(config.audiences),
-            exits=config.exits,
-            refuse_synthetic=not account.sandbox,
-        ),
+        handover=policy_of(config, account),
         dry_run=config.dry_run,
         suppress=config.suppress.enabled and whole.ledger.enabled,
         suppress_ttl_seconds=config.suppress.ttl_seconds,

@@ -48,7 +48,7 @@ class Tester:
         self._tokens, self._destination, self._clock = tokens, destination, clock
 
     async def run(self, store_email: str | None) -> dict[str, object]:
-        stages = [*_reach(self._account_config, self._config), ("token", self._token, 15.0)]
+        stages = [*_reach(self._config.resolved_url(self._account_config)), ("token", self._token, 15.0)]
         if store_email is not None:
             stages.append(("store", lambda: self._store(store_email.strip()), STORE_SECONDS))
         return await _in_turn(stages)
@@ -124,8 +124,13 @@ def profile_of(email: str, now: float, *, refuse_synthetic: bool) -> Profile:
     )
 
 
-def _reach(account: AccountConfig, destination: DestinationConfig) -> list[Stage]:
-    url = URL(destination.resolved_url(account), encoded=True)
+async def reach(url: str) -> dict[str, object]:
+    """Only that: nothing is sent there. The answer has the shape of `ports.Control.test_destination`."""
+    return await _in_turn(_reach(url))
+
+
+def _reach(address: str) -> list[Stage]:
+    url = URL(address, encoded=True)
     proxy = proxy_of(str(url))
     return [
         ("resolve", lambda: resolve(proxy or url), 10.0),
@@ -143,4 +148,4 @@ async def _in_turn(stages: Sequence[Stage]) -> dict[str, object]:
     return {"ok": all(step.ok for step in steps), "steps": msgspec.to_builtins(steps)}
 
 
-__all__ = ["Tester"]
+__all__ = ["Tester", "reach"]

@@ -127,15 +127,18 @@ class EngineControl:
         entry, held = (stored.entry, stored.held) if stored is not None else (None, None)
         waiting, leased = consumer.coalescer.find(key)
         letters = await self._parts.state.count_letters(LetterFilter(consumer=consumer.name, key=key))
-        state = "leased" if leased else "waiting" if waiting else "held" if held else "settled" if entry else "unknown"
+        settled = entry is not None and bool(entry.outcome)  # else RainFocus alone has told us of them
+        state = (
+            "leased" if leased else "waiting" if waiting else "held" if held else "settled" if settled else "unknown"
+        )
         pending = sum(profile.events for profile in (waiting, leased) if profile is not None)
         return {
             "state": state,
-            "outcome": entry.outcome if entry else None,
-            "reason": entry.reason if entry else None,
+            "outcome": entry.outcome if entry and settled else None,
+            "reason": entry.reason if entry and settled else None,
             "at": entry.at if entry else None,
             "attendee_id": entry.attendee_id if entry else None,
-            "confirmed_through": entry.confirmed_through if entry else None,
+            "confirmed_through": entry.confirmed_through if entry and settled else None,
             "pending_events": pending or (held.profile.events if held else 0),
             "dead_letters": letters,
         }

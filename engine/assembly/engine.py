@@ -28,6 +28,7 @@ from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
 from engine.ports import Clock, Destination, Intake, Journal, State
+from engine.profiles.changes import ChangeReader
 from engine.profiles.identity import key_of_address
 
 
@@ -64,11 +65,11 @@ class Engine:
         self.config = config
         self._destinations, self._journal, self._state = dict(destinations or {}), journal, state
         self._clock, self._random = clock or SystemClock(), random or random_module.Random()
-        unknown = sorted(self._destinations.keys() - {destination.name for destination in config.destinations})
+        unknown = sorted(self._destinations.keys() - config.consumer_names)
         if unknown:
             raise ConfigError([f"destinations[{unknown[0]!r}]: no such destination in the configuration"])
         self.metrics = Metrics()
-        self.readers = readers_of(config)
+        self.readers = readers_of(config, self._clock.time)
         self._task: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._stop = asyncio.Event()
@@ -175,6 +176,7 @@ class Engine:
         return Ingress(
             self.config.ingress,
             self.readers,
+            changes=ChangeReader(max_events=self.config.ingress.max_events),
             intake=lambda: self.intake,
             readiness=self.readiness,
             access=access,

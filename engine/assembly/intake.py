@@ -8,7 +8,7 @@ import anyio
 
 from engine.core.receipts import ReceiptId, Tracker, read_id
 from engine.errors import Overloaded, Stopped
-from engine.model import Append
+from engine.model import Append, Lane
 from engine.pipeline import Pipeline
 
 DRAINING_RETRY_SECONDS = 5.0
@@ -37,7 +37,10 @@ class EngineIntake:
     async def accept(self, append: Append, /, *, owner: str = "") -> str:
         if not append.events:
             return ""
+        handed_in_at = anyio.current_time()
         first = await self._pipeline.commit.submit(append)
+        if append.lane == Lane.BACKFILL:
+            await self._pipeline.backfill_pace.keep(handed_in_at)
         return ReceiptId.make(self._journal_id, owner, first, len(append.events)).text()
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:

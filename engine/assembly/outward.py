@@ -23,6 +23,8 @@ from engine.core.window import Window
 from engine.dispatcher import Account
 from engine.metrics import AccountMetrics
 from engine.ports import Clock, Destination
+from engine.profiles.aep_audiences import named
+from engine.profiles.fields import as_text
 from engine.profiles.mapping import Mapper
 
 TOKEN_CONNECTIONS = 1
@@ -65,7 +67,13 @@ async def build_outward(
     outward = Outward(tokens, {}, {})
     for one in destinations:
         destination = RainFocusDestination(
-            one, config, mapper=mapper_of(one), policy=policy_of(one), session=session, clock=clock, random=random
+            one,
+            config,
+            mapper=mapper_of(one),
+            policy=policy_of(one, config),
+            session=session,
+            clock=clock,
+            random=random,
         )
         outward.destinations[one.name] = destination
         outward.testers[one.name] = Tester(config, one, account, tokens, destination, clock).run
@@ -121,10 +129,16 @@ def mapper_of(config: DestinationConfig) -> Mapper:
     )
 
 
-def policy_of(config: DestinationConfig) -> Policy:
-    """What `encode` needs to know of the hand-over: which memberships a flag is about."""
-    audiences = None if "*" in config.audiences else frozenset(config.audiences)
-    return Policy(audiences=audiences, exits=config.exits)
+def policy_of(config: DestinationConfig, account: AccountConfig) -> Policy:
+    """What may leave, and which memberships a flag is about. An audience is named by its id, with or without namespace,
+    or by the name that producers give it."""
+    everybody = "*" in config.audiences
+    return Policy(
+        audiences=None if everybody else frozenset(map(named, config.audiences)),
+        names=frozenset() if everybody else frozenset(map(as_text, config.audiences)),
+        exits=config.exits,
+        refuse_synthetic=not account.sandbox,
+    )
 
 
 __all__ = ["Outward", "build_outward", "try_connection"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from engine.config import Config
 from engine.model import Lane
 from engine.profiles.fields import TARGET_FIELDS
@@ -19,16 +21,19 @@ def extra_fields(config: Config) -> frozenset[str]:
     return frozenset(named - set(TARGET_FIELDS))
 
 
-def readers_of(config: Config) -> dict[str, tuple[Reader, Lane]]:
-    """source -> (reader, the lane of its events)."""
+def readers_of(config: Config, now: Callable[[], float]) -> dict[str, tuple[Reader, Lane]]:
+    """source -> (reader, the lane of its events). `now`: epoch seconds."""
     extra = extra_fields(config)
     return {
         source.name: (
             Reader(
-                mapping=dict(source.mapping),
+                mapping=source.mapping,
                 extra_fields=extra,
                 order=source.order,
                 max_events=config.ingress.max_events,
+                format=source.format,
+                now=now,
+                phone_e164=source.phone_e164,
             ),
             Lane[source.lane.upper()],
         )

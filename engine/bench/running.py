@@ -54,12 +54,16 @@ class Admin(msgspec.Struct, frozen=True):
     metrics: Callable[[], Awaitable[str]]
 
 
+WEBHOOK = "webhook"
+"""The environment of a [[forward]]: it hears of RainFocus's changes, and of nothing that a bench sends."""
+
+
 def check_destinations(destinations: Sequence[Mapping[str, Any]], allowed: Collection[str]) -> None:
     """Raises Refused unless every destination is in the sandbox or in `allowed`."""
     names = {str(it.get("name")) for it in destinations}
     if unknown := sorted(set(allowed) - names):
         raise Refused(f"there is no destination {unknown[0]!r}; there are {', '.join(sorted(names)) or 'none'}")
-    real = sorted(str(it.get("name")) for it in destinations if it.get("environment") != "sandbox")
+    real = sorted(str(it.get("name")) for it in destinations if it.get("environment") not in ("sandbox", WEBHOOK))
     if beyond := [name for name in real if name not in allowed]:
         options = " ".join(f"--allow-destination {name}" for name in beyond)
         shown = ", ".join(beyond)
@@ -77,7 +81,11 @@ async def bench(
     destinations = await _settled(admin)
     seconds = time.monotonic() - started
     after = _measured(await admin.metrics())
-    return [_cell(plan, result, destination, before, after, seconds) for destination in destinations]
+    return [
+        _cell(plan, result, destination, before, after, seconds)
+        for destination in destinations
+        if destination.get("environment") != WEBHOOK
+    ]
 
 
 async def _load(plan: Plan, trust: ssl.SSLContext | None) -> LoadResult:

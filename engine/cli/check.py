@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli import output
 from engine.cli.options import ConfigPath, Json, StoreEmail
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, DataDirectoryError, EngineError
 
 if TYPE_CHECKING:
+    from engine.assembly.outlook import Outlook
     from engine.config import Config
 
 Connect = Annotated[
@@ -19,18 +21,47 @@ Connect = Annotated[
 ]
 
 
-def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail = None, json: Json = False) -> None:
+Sample = Annotated[
+    Path | None,
+    typer.Option("--sample", metavar="FILE", help="Show what the records of this JSON, NDJSON or CSV file become."),
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", metavar="NAME", help="The [[source]] of the sample. Default: the first.")
+]
+
+
+def check(
+    config: ConfigPath = None,
+    connect: Connect = False,
+    store: StoreEmail = None,
+    sample: Sample = None,
+    source: SourceName = None,
+    json: Json = False,
+) -> None:
     """Name every problem of the configuration at once, and show where events would go.
 
     With --connect every destination is resolved, connected and asked for a token; nothing is written there. Only
-    --store writes, and only the attendee that you name. Exit 78 for a wrong configuration, 1 for a failed connection.
+    --store writes, and only the attendee that you name. Exit 78 for a wrong configuration or one that does not fit the
+    data directory, 1 for a failed connection.
 
-    Example:
+    With a data directory it also says which destinations would be new, changed or orphaned at the next start.
+
+    With --sample nothing is sent at all: every record of the file is mapped and judged, and shown beside what would
+    leave for each destination. This prints the values of the file, e-mail addresses too, since it is your file and
+    your terminal. Exit 1 if a record is rejected.
+
+    Examples:
 
         rainfocus-engine check --connect
+
+        rainfocus-engine check --sample examples/aep_http_api.json --source aep
     """
     if store and not connect:
         raise typer.BadParameter("needs --connect", param_hint="--store")
+    if sample and connect:
+        raise typer.BadParameter("sends nothing; leave out --connect", param_hint="--sample")
+    if source and not sample:
+        raise typer.BadParameter("needs --sample", param_hint="--source")
     from engine.config import Config, locate
 
     path = locate(config)
@@ -40,13 +71,19 @@ def check(config: ConfigPath = None, connect: Connect = False, store: StoreEmail
         if json:
             output.print_json({"ok": False, "file": str(path), "problems": error.problems})
         raise
+    if sample:
+        from engine.cli.check_sample import check_sample
+
+        if not check_sample(loaded, sample, source, json):
+            raise typer.Exit(1)
+        return
     report = _report(loaded)
     if connect:
         report["connections"] = asyncio.run(connections(loaded, [it.name for it in loaded.destinations], store))
-        report["ok"] = all(it["ok"] for it in report["connections"].values())
+        report["ok"] = report["ok"] and all(it["ok"] for it in report["connections"].values())
     output.print_json(report) if json else _show(report)
     if not report["ok"]:
-        raise typer.Exit(1)
+        raise typer.Exit(78 if report["problems"] else 1)
 
 
 async def connections(config: Config, names: list[str], store_email: str | None) -> dict[str, dict[str, Any]]:
@@ -72,19 +109,32 @@ async def _no_engine(config: Config) -> None:
 
 
 def _report(config: Config) -> dict[str, Any]:
+    from engine.assembly.outlook import outlook
     from engine.cli.reach import admin_url, ingress_url
 
+    found, unreadable = None, []
+    try:
+        found = outlook(config)
+    except DataDirectoryError as error:
+        unreadable.append(f"{error}: `rainfocus-engine journal check` says more")
     return {
-        "ok": True,
+        "ok": not found or not found.problems,
+        "problems": found.problems if found else [],
         "file": str(config.path),
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
         "notify": [_target(config, it.name) for it in config.notify],
-        "warnings": warnings_of(config),
-        "notes": notes_of(config),
+        "forwards": [{"name": it.name, "url": it.url} for it in config.forwards],
+        "next_start": _next_start(found) if found else None,
+        "warnings": [*warnings_of(config), *unreadable],
+        "notes": found.notes if found else notes_of(config),
         "config": config.describe(),
     }
+
+
+def _next_start(found: Outlook) -> dict[str, list[str]]:
+    return {"kept": found.kept, "new": found.new, "changed": found.changed, "orphaned": found.orphaned}
 
 
 def _destination(config: Config, name: str) -> dict[str, Any]:
@@ -128,21 +178,38 @@ def warnings_of(config: Config) -> list[str]:
     told = {name for it in config.alerts for name in it.to} | {it.name for it in config.notify if it.built_in}
     found += [f"notify {it.name}: no alert goes there" for it in config.notify if it.name not in told]
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
-    return found
+    return [*found, *_small_shares(config)]
+
+
+def _small_shares(config: Config) -> list[str]:
+    """Destinations share the buffer evenly; a batch that is larger than a share never fills."""
+    many = len(config.destinations)
+    return [
+        f"destination {it.name}: batch.{limit} is {getattr(it.batch, limit)}, and its share of the buffer "
+        f"{getattr(config.buffer, limit) // many} (buffer.{limit}, shared by {many} destinations)"
+        for it in config.destinations
+        for limit in ("max_profiles", "max_bytes")
+        if getattr(it.batch, limit) > getattr(config.buffer, limit) // many
+    ]
 
 
 def notes_of(config: Config) -> list[str]:
     """What a new destination will get."""
     meaning = {"now": "only events that come from then on", "oldest": "everything that is still in the journal"}
-    return [
+    begins = [
         f"destination {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
         "whenever its name, environment, URL, org id or event code changes"
         for it in config.destinations
     ]
+    return begins + [
+        f"forward {it.name}: starts at {it.start_at!r} ({meaning[it.start_at]}) when it is new, and begins anew "
+        "whenever its name or URL changes"
+        for it in config.forwards
+    ]
 
 
 def _show(report: dict[str, Any]) -> None:
-    output.say(f"{report['file']}: ok")
+    output.say(f"{report['file']}: {'ok' if not report['problems'] else 'does not fit the data directory'}")
     output.say(f"data_dir  {report['data_dir']}")
     for name, url in report["urls"].items():
         output.say(f"{name:<9} {url or 'a port that the system chooses'}")
@@ -150,6 +217,13 @@ def _show(report: dict[str, Any]) -> None:
         (it["name"], it["environment"], it["event_code"], it["url"], it["token_url"]) for it in report["destinations"]
     ]
     output.console().print(output.table(("destination", "environment", "event", "url", "token url"), rows))
+    for forward in report["forwards"]:
+        output.say(f"forward {forward['name']} -> {forward['url']}")
+    for change, names in (report["next_start"] or {}).items():
+        if names:
+            output.say(f"at the next start {change}: {', '.join(names)}")
+    for problem in report["problems"]:
+        output.say(f"problem: {problem}")
     for target in report["notify"]:
         to_tell = ", ".join(target["alerts"]) or "nothing"
         output.say(f"notify {target['name']}: by {target['kind']}, of {to_tell}; not tried, `alerts test` does")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from engine.cli.options import (
     Yes,
 )
 from engine.cli.reach import Target, reach
+
+if TYPE_CHECKING:
+    from engine.assembly.offline import Removed
 
 commands = typer.Typer(no_args_is_help=True, help="See, test, pause, resume, remove and rename destinations.")
 
@@ -101,15 +104,19 @@ def resume(
 def remove(name: DestinationName, yes: Yes = False, config: ConfigPath = None, json: Json = False) -> None:
     """Expire the backlog of a destination that has left the configuration.
 
-    Works on the files of a stopped engine. What was pending there ends as expired.
+    Works on the files of a stopped engine. What was pending there expires and is counted; its ledger goes, and its
+    dead letters stay until they are purged or too old.
 
     Example:
 
         rainfocus-engine destinations remove demo --yes
     """
     confirm(f"Expire the backlog of {name!r} and delete its ledger?", yes)
-    asyncio.run(_remove(Target(config, None, ""), name))
-    output.print_json({"removed": name}) if json else output.say(f"{name}: removed")
+    removed = asyncio.run(_remove(Target(config, None, ""), name))
+    if json:
+        output.print_json({"removed": name, "expired": removed.expired, "dead_letters": removed.letters})
+    else:
+        output.say(f"{name}: removed; {removed.expired} pending events expired, {removed.letters} dead letters stay")
 
 
 @commands.command("rename")
@@ -178,10 +185,10 @@ async def _switch(target: Target, name: str, paused: bool) -> None:
         await (api.pause(name) if paused else api.resume(name))
 
 
-async def _remove(target: Target, name: str) -> None:
+async def _remove(target: Target, name: str) -> Removed:
     from engine.assembly.offline import remove_destination
 
-    await remove_destination(target.config(), name)
+    return await remove_destination(target.config(), name)
 
 
 async def _rename(target: Target, old: str, new: str) -> None:

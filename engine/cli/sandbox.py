@@ -54,6 +54,14 @@ Faults = Annotated[
 FaultsFile = Annotated[str | None, typer.Option(metavar="PATH", help="TOML or JSON file with faults.")]
 LogSize = Annotated[int | None, typer.Option(help="Requests kept in the API log. Default: 10000.")]
 ArrivalsSize = Annotated[int | None, typer.Option(help="Arrival times kept for the measured rate. Default: 1000000.")]
+PushUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="Push changes there, as RainFocus's source connector. Default: no.")
+]
+PushKey = Annotated[str | None, typer.Option(envvar="SANDBOX_PUSH_KEY", help="Bearer token for that. Default: none.")]
+PushWrites = Annotated[
+    bool | None,
+    typer.Option("--push-writes/--no-push-writes", help="Push what the API wrote too. Default: only edits."),
+]
 AttendeesFile = Annotated[
     str | None, typer.Option(metavar="PATH", help="Write all attendees there as NDJSON when it stops.")
 ]
@@ -79,6 +87,9 @@ def sandbox(
     faults_file: FaultsFile = None,
     log_size: LogSize = None,
     arrivals_size: ArrivalsSize = None,
+    push_url: PushUrl = None,
+    push_key: PushKey = None,
+    push_writes: PushWrites = None,
     attendees_file: AttendeesFile = None,
     json: Json = False,
 ) -> None:

@@ -70,7 +70,7 @@ async def _serve(config: Config, load: Callable[[], Config], json: bool) -> None
         async with service:
             stopping.when_asked(service.stop)
             collect_less()
-            _announce(service.urls, json)
+            _announce(service.urls, destinations_of(config), json)
             await service.stopped()
     except (EngineError, OSError):
         raise  # has a sentence of its own, printed at the end
@@ -125,10 +125,18 @@ def reload(service: Service, load: Callable[[], Config]) -> None:
     log.info("configuration reloaded")
 
 
-def _announce(urls: dict[str, str], json: bool) -> None:
+def destinations_of(config: Config) -> dict[str, str]:
+    """Where everything goes, in full: a URL made of a template is worth a look before the first request (U-1)."""
+    found = {one.name: one.resolved_url(config.account_of(one)) for one in config.destinations}
+    return found | {one.name: one.url for one in config.forwards}
+
+
+def _announce(urls: dict[str, str], destinations: dict[str, str], json: bool) -> None:
     if json:
-        output.print_json({"pid": os.getpid(), "urls": urls}, lines=True)
+        output.print_json({"pid": os.getpid(), "urls": urls, "destinations": destinations}, lines=True)
         return
     for name, url in urls.items():
         output.say(f"{name:<8} {url}")
+    for name, url in destinations.items():
+        output.say(f"{name} -> {url}")
     sys.stdout.flush()

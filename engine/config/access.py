@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from engine.config.forward import RAINFOCUS
 from engine.config.kinds import (
     ClientId,
     Count,
@@ -107,7 +108,7 @@ def reached_beyond(caller: CallerConfig, sources: tuple[Any, ...], destinations:
     if only is None or "profiles:write" not in caller.scopes:
         return []
     source = caller.source or next((it.name for it in sources), "")
-    return [it.name for it in destinations if {"*", source} & {*it.sources} and it.name not in only]
+    return [it.name for it in destinations if {"*", source} & {*getattr(it, "sources", ())} and it.name not in only]
 
 
 Placed = list[tuple[str, CallerConfig]]
@@ -124,7 +125,8 @@ def check_access(
     callers: Placed = [(f"ingress.keys[{index}]", it) for index, it in enumerate(keys)]
     callers += [(f"ingress.clients[{index}]", it) for index, it in enumerate(clients)]
     for path, caller in callers:
-        check_reference(caller.source, f"{path}.source", "source", sources, reader)
+        if caller.source != RAINFOCUS:
+            check_reference(caller.source, f"{path}.source", "source", sources, reader)
         _check_scopes(caller, path, reader)
         _check_destinations(caller, path, sources, destinations, reader)
         _check_secret(caller, path, reader)
@@ -158,6 +160,9 @@ def _check_destinations(
     if "profiles:write" in caller.scopes and not caller.source and len(sources) > 1:
         what = "is required for profiles:write beside destinations: events go where their source goes"
         reader.report(f"{path}.source", what, about)
+    elif "profiles:write" in caller.scopes and caller.source == RAINFOCUS:
+        what = "must be all beside the source rainfocus: a change that RainFocus reports concerns every destination"
+        reader.report(key, what, [f"{path}.source", f"{path}.scopes"])
     elif beyond := reached_beyond(caller, sources, destinations):
         what = f"events of its source also go to {', '.join(beyond)}; limit destination.sources there"
         reader.report(key, what, about)

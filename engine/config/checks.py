@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from engine.config.access import check_access
 from engine.config.checks_alerts import check_alerts
 from engine.config.checks_outward import check_account, check_destination
+from engine.config.forward import RAINFOCUS, check_forward
 from engine.config.problems import Reader, is_loopback
 from engine.config.tables import Tables
 
@@ -19,24 +21,34 @@ def check(config: Tables, reader: Reader) -> None:
     if config.journal.kind == "kafka":
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
     for index, source in enumerate(config.sources):
-        if source.format == "aep":
-            reader.report(f"source[{index}].format", 'AEP\'s own shapes are not part of this version; use "auto"')
-    check_access(config.ingress.keys, config.ingress.clients, config.sources, config.destinations, reader)
+        if source.name == RAINFOCUS:
+            what = "is the source that stands for RainFocus itself (POST /v1/sources/rainfocus); choose another name"
+            reader.report(f"source[{index}].name", what)
+        if source.phone_e164 and find_spec("phonenumbers") is None:
+            what = "needs the package phonenumberslite; pip install 'rainfocus-engine[phone]'"
+            reader.report(f"source[{index}].phone_e164", what)
+    reached = (*config.destinations, *config.forwards)
+    check_access(config.ingress.keys, config.ingress.clients, config.sources, reached, reader)
     for index, account in enumerate(config.accounts):
         check_account(account, f"account[{index}]", reader)
     for index, destination in enumerate(config.destinations):
         check_destination(destination, f"destination[{index}]", config, reader)
+    for index, forward in enumerate(config.forwards):
+        check_forward(forward, f"forward[{index}]", config.engine.drain_timeout_seconds, reader)
     check_alerts(config, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
-    listed |= {"destination": config.destinations, "alert": config.alerts, "notify": config.notify}
-    for key, tables in listed.items():
-        for (i, one), (j, other) in combinations(enumerate(tables), 2):
-            if one.name == other.name:
-                what = f"{one.name!r} is the name of {key}[{i}] already; give each a name of its own"
-                reader.report(f"{key}[{j}].name", what, [f"{key}[{i}].name"])
+    listed |= {"destination": config.destinations, "forward": config.forwards}
+    listed |= {"alert": config.alerts, "notify": config.notify}
+    named = {key: [(f"{key}[{i}].name", table.name) for i, table in enumerate(them)] for key, them in listed.items()}
+    named["destination"] += named.pop("forward")  # both are told apart by name where they are shown
+    for places in named.values():
+        for (one, name), (other, same) in combinations(places, 2):
+            if name == same:
+                what = f"{name!r} is the name of {one.removesuffix('.name')} already; give each a name of its own"
+                reader.report(other, what, [one])
 
 
 def _check_listeners(config: Tables, reader: Reader) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from string import Formatter
 
 from engine.config.problems import Reader, did_you_mean, is_loopback, split_url
-from engine.config.relations import check_reference, check_secret
+from engine.config.relations import check_rate, check_reference, check_retry, check_secret
 from engine.config.tables import HOSTS, AccountConfig, DestinationConfig, Tables
 from engine.model import VerdictKind
 
@@ -26,10 +25,7 @@ def check_account(account: AccountConfig, key: str, reader: Reader) -> None:
     for name in ("base_url", "token_url"):
         if (url := getattr(account, name)) and (what := _url_fault(account, name, url)):
             reader.report(f"{key}.{name}", what, [f"{key}.environment"])
-    burst, least = account.rate.burst, max(2, math.ceil(account.rate.requests_per_second / 100))
-    if burst < least:
-        what = f"{burst} is too small to keep the rate; it takes 2 or a hundredth of requests_per_second, here {least}"
-        reader.report(f"{key}.rate.burst", what, [f"{key}.rate.requests_per_second"])
+    check_rate(account.rate, key, reader)
 
 
 def _check_required(account: AccountConfig, key: str, reader: Reader) -> None:
@@ -98,18 +94,12 @@ def _template_fault(template: str) -> str:
 
 
 def _check_limits(destination: DestinationConfig, key: str, config: Tables, reader: Reader) -> None:
-    batch, retry = destination.batch, destination.retry
+    batch = destination.batch
     for name in ("max_profiles", "max_bytes"):
         if getattr(batch, name) > (room := getattr(config.buffer, name)):
             what = f"{getattr(batch, name)} is more than buffer.{name} ({room}); no batch would fill, so raise that"
             reader.report(f"{key}.batch.{name}", what, [f"buffer.{name}"])
-    if retry.base_ms > retry.cap_ms:
-        what = f"{retry.base_ms} is more than cap_ms ({retry.cap_ms}); the first wait cannot be longer than the longest"
-        reader.report(f"{key}.retry.base_ms", what, [f"{key}.retry.cap_ms"])
-    if retry.timeout_seconds >= (drain := config.engine.drain_timeout_seconds):
-        what = f"{retry.timeout_seconds:g} is not below engine.drain_timeout_seconds ({drain:g})"
-        hint = "a stop would cut requests off, so raise that or lower this"
-        reader.report(f"{key}.retry.timeout_seconds", f"{what}; {hint}", ["engine.drain_timeout_seconds"])
+    check_retry(destination.retry, key, config.engine.drain_timeout_seconds, reader)
 
 
 def _check_fields(destination: DestinationConfig, key: str, config: Tables, reader: Reader) -> None:

@@ -96,7 +96,7 @@ class Reader:
     def table(self, struct: type[T], raw: object, key: str = "") -> T:
         """`struct` from a raw table. What does not fit is reported, and its default stands in."""
         if not isinstance(raw, Mapping):
-            self._unfit_value(key, f"expected a table, got {_kind(raw)}; write it under a header of its own")
+            self._unfit_value(key, f"expected a table, got {kind(raw)}; write it under a header of its own")
             return struct()
         known = keys_of(struct)
         for name in [it for it in raw if it not in known]:
@@ -113,7 +113,7 @@ class Reader:
             return self.table(struct, raw, key)
         if not isinstance(raw, list | tuple):
             header = re.sub(r"\[\d+\]", "", key)
-            self._unfit_value(key, f"expected a list of tables, got {_kind(raw)}; write [[{header}]] with two brackets")
+            self._unfit_value(key, f"expected a list of tables, got {kind(raw)}; write [[{header}]] with two brackets")
             return UNFIT
         return tuple(self.table(struct, it, f"{key}[{index}]") for index, it in enumerate(raw))
 
@@ -165,7 +165,7 @@ def _overlap(one: str, other: str) -> bool:
     return long.startswith(short) and long[len(short) :][:1] in ("", ".", "[")
 
 
-def _kind(value: object) -> str:
+def kind(value: object) -> str:
     kinds = {Mapping: "object", list | tuple: "array", bool: "bool", int: "int", float: "float", str: "str"}
     name = next((name for types, name in kinds.items() if isinstance(value, types)), type(value).__name__)
     return WORDS.get(name, name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 from msgspec import field
 
 from engine.config.access import IngressClientConfig, IngressKeyConfig
 from engine.config.alerts import AlertConfig, NotifyConfig
+from engine.config.forward import ForwardConfig
 from engine.config.kinds import (
     Code,
     Count,
@@ -30,6 +31,8 @@ from engine.config.kinds import (
     Variable,
 )
 from engine.config.problems import read_secret
+from engine.config.sending import RateConfig as RateConfig
+from engine.config.sending import RetryConfig as RetryConfig
 from engine.errors import ConfigError
 from engine.model import VerdictKind
 
@@ -93,14 +96,8 @@ class SourceConfig(Table, frozen=True, kw_only=True):
     format: Literal["auto", "profile", "aep"] = "auto"
     order: Literal["arrival", "timestamp"] = "arrival"
     lane: Literal["live", "backfill"] = "live"
-    mapping: dict[str, Text] = field(default_factory=dict)
-
-
-class RateConfig(Table, frozen=True, kw_only=True):
-    requests_per_second: Seconds = 10.0
-    burst: Count = 2
-    max_concurrency: Count = 4
-    adaptive: bool = True
+    phone_e164: bool = False
+    mapping: dict[str, Any] = field(default_factory=dict)  # once loaded: target field -> path or MappingRule
 
 
 class AccountConfig(Table, frozen=True, kw_only=True):
@@ -161,15 +158,6 @@ class BatchConfig(Table, frozen=True, kw_only=True):
     linger_ms: CountOrZero = 20
 
 
-class RetryConfig(Table, frozen=True, kw_only=True):
-    max_attempts: Count = 12
-    max_age_seconds: SecondsOrZero = 0.0
-    base_ms: Count = 500
-    cap_ms: Count = 60_000
-    timeout_seconds: Seconds = 10.0
-    unknown_hold_seconds: SecondsOrZero = 2.0
-
-
 class SuppressConfig(Table, frozen=True, kw_only=True):
     enabled: bool = True
     ttl_seconds: Seconds = 86_400.0
@@ -193,6 +181,7 @@ class DestinationConfig(Table, frozen=True, kw_only=True):
     event_in: Literal["body", "query", "both"] = "body"
     encoding: Literal["single", "array"] = "single"
     response_codes: dict[str, VerdictKind] = field(default_factory=dict)
+    require_attendee_id: bool = False
     start_at: Literal["now", "oldest"] = "now"
     dry_run: bool = False
     batch: BatchConfig = BatchConfig()
@@ -229,6 +218,7 @@ class Tables(Table, frozen=True, kw_only=True):
     sources: tuple[SourceConfig, ...] = field(default=(SourceConfig(),), name="source")
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
+    forwards: tuple[ForwardConfig, ...] = field(default=(), name="forward")
     alerts: tuple[AlertConfig, ...] = field(default=(), name="alert")
     notify: tuple[NotifyConfig, ...] = ()
     log: LogConfig = LogConfig()
@@ -238,6 +228,11 @@ class Tables(Table, frozen=True, kw_only=True):
     @property
     def data_dir(self) -> Path:
         return self.base / self.engine.data_dir
+
+    @property
+    def consumer_names(self) -> set[str]:
+        """Of destinations and forwards: what the data directory knows them by."""
+        return {one.name for one in self.destinations} | {one.name for one in self.forwards}
 
     def account_of(self, destination: DestinationConfig) -> AccountConfig:
         """Raises KeyError for a destination that is not of this configuration."""

@@ -17,9 +17,11 @@ from engine.config import checks_alerts
 from engine.config.access import KEY_SECRET
 from engine.config.checks import check
 from engine.config.checks_outward import CLIENT_ID, CLIENT_SECRET
+from engine.config.forward import FORWARD_SECRET
 from engine.config.kinds import Table
+from engine.config.mapping import read_mapping
 from engine.config.problems import Reader, keys_of, masked, parse
-from engine.config.tables import Tables
+from engine.config.tables import SourceConfig, Tables
 from engine.errors import ConfigError
 
 PATH_VARIABLE = "RAINFOCUS_ENGINE_CONFIG"
@@ -72,6 +74,8 @@ def _described(value: Any) -> Any:
     if isinstance(value, Table):
         fields = keys_of(type(value)).items()
         return {key: _described(masked(it.type, getattr(value, it.name))) for key, it in fields}
+    if isinstance(value, dict):
+        return {name: _described(it) for name, it in value.items()}
     return [_described(it) for it in value] if isinstance(value, tuple) else value
 
 
@@ -93,13 +97,26 @@ def _completed(config: Config, reader: Reader) -> Config:
     clients = [_one_place(it, f"ingress.clients[{i}]", KEY_SECRET, reader) for i, it in enumerate(ingress.clients)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_ID, reader) for i, it in enumerate(config.accounts)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
+    sources = [_with_rules(it, f"source[{i}].mapping", reader) for i, it in enumerate(config.sources)]
     notify = [_one_place(it, f"notify[{i}]", checks_alerts.URL, reader) for i, it in enumerate(config.notify)]
     notify = [_one_place(it, f"notify[{i}]", checks_alerts.SECRET, reader) for i, it in enumerate(notify)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
+    forwards = [_one_place(it, f"forward[{i}]", FORWARD_SECRET, reader) for i, it in enumerate(config.forwards)]
     ingress = msgspec.structs.replace(ingress, keys=tuple(keys), clients=tuple(clients))
-    config = msgspec.structs.replace(config, ingress=ingress, accounts=tuple(accounts), notify=tuple(notify))
-    return msgspec.structs.replace(config, destinations=tuple(destinations))
+    return msgspec.structs.replace(
+        config,
+        ingress=ingress,
+        sources=tuple(sources),
+        accounts=tuple(accounts),
+        destinations=tuple(destinations),
+        forwards=tuple(forwards),
+        notify=tuple(notify),
+    )
+
+
+def _with_rules(source: SourceConfig, key: str, reader: Reader) -> SourceConfig:
+    return msgspec.structs.replace(source, mapping=read_mapping(source.mapping, key, reader))
 
 
 def _one_place(table: T, key: str, places: tuple[str, ...], reader: Reader) -> T:

@@ -7,16 +7,26 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from engine.model import NOTHING, Append, Kind, Outcome
+from engine.model import NOTHING, Append, Event, Kind, Outcome
+
+
+class Addressed(msgspec.Struct, frozen=True):
+    """Which events of the journal are for one consumer. `sources` None: all. `takes`: the kind that it delivers."""
+
+    sources: frozenset[str] | None = None
+    takes: int = Kind.PROFILE
+
+    def holds(self, name: str, source: str, event: Event) -> bool:
+        if event.kind == Kind.REPLAY:
+            return event.destination == name
+        return event.kind == self.takes and (not source or self.sources is None or source in self.sources)
 
 
 class Backlog:
     """Counts, from the journal itself, what one consumer still owes at or above its watermark."""
 
-    def __init__(
-        self, name: str, watermark: int, sources: frozenset[str] | None, accounted: Mapping[bytes, int]
-    ) -> None:
-        self._name, self._watermark, self._sources, self._accounted = name, watermark, sources, accounted
+    def __init__(self, name: str, watermark: int, addressed: Addressed, accounted: Mapping[bytes, int]) -> None:
+        self._name, self._watermark, self._addressed, self._accounted = name, watermark, addressed, accounted
         self.pending = 0
         self.not_addressed = 0
 
@@ -24,15 +34,10 @@ class Backlog:
         for offset, event in enumerate(append.events, append.first):
             if offset < self._watermark:
                 continue
-            if not self._is_addressed(append.source, event.kind, event.destination):
+            if not self._addressed.holds(self._name, append.source, event):
                 self.not_addressed += 1
             elif self._accounted.get(event.key, NOTHING) < offset:
                 self.pending += 1
-
-    def _is_addressed(self, source: str, kind: int, destination: str) -> bool:
-        if kind == Kind.PROFILE:
-            return not source or self._sources is None or source in self._sources
-        return kind == Kind.REPLAY and destination == self._name
 
 
 class Sums(msgspec.Struct):

@@ -22,7 +22,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 
+from engine.core import queues
 from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
+from engine.core.queues import LaneQueue
 from engine.core.receipts import follow
 from engine.model import NOTHING, Event, Held, Lane, Profile
 
@@ -35,20 +37,6 @@ LOOKED_AT = 64
 LANES = tuple(Lane)  # iterating over the enum itself costs ten times as much
 
 
-class _Queue:
-    """Profiles of one lane that may be leased, oldest first: new ones by arrival, returning ones by their age.
-
-    Entries are never searched for: one that left by another door is skipped when it comes up.
-    """
-
-    __slots__ = ("fresh", "ready", "returned")
-
-    def __init__(self) -> None:
-        self.fresh: deque[Profile] = deque()
-        self.returned: list[tuple[float, int, Profile]] = []
-        self.ready = 0
-
-
 class Coalescer:
     """The slots of one destination. `merge` joins two contents (see `fold.Merge`)."""
 
@@ -56,7 +44,7 @@ class Coalescer:
         self._merge = merge
         self._waiting: dict[bytes, Profile] = {}
         self._leased: dict[bytes, Profile] = {}
-        self._queues = tuple(_Queue() for _ in Lane)
+        self._queues = tuple(LaneQueue() for _ in Lane)
         self._parked: list[tuple[float, int, Profile]] = []
         self._parked_keys: set[bytes] = set()
         self._offsets: deque[int] = deque()  # lowest offsets as they arose, so they only grow …
@@ -351,6 +339,8 @@ class Coalescer:
 
     def watermark(self, position: int) -> int:
         """Every offset below it is settled or held. `position`: the first offset that was not read yet."""
+        if len(self._offsets) > 2 * len(self) + queues.FORGOTTEN_ENTRIES:
+            self._sweep_offsets()
         offsets, owners = self._offsets, self._owners
         while offsets and not self._is_lowest(owners[0], offsets[0]):
             offsets.popleft()
@@ -379,12 +369,19 @@ class Coalescer:
     def evictable(self, limit: int) -> list[Profile]:
         """Backfill profiles that would leave last, at most `limit`, for the caller to hold and unload."""
         found: list[Profile] = []
-        for profile in reversed(self._queues[Lane.BACKFILL].fresh):
+        queue = self._queues[Lane.BACKFILL]
+        queue.sweep(lambda profile: self._may_go(profile, Lane.BACKFILL))
+        for profile in reversed(queue.fresh):
             if len(found) == limit:
                 break
             if self._may_go(profile, Lane.BACKFILL) and profile.key not in self._holding:
                 found.append(profile)
         return found
+
+    @property
+    def copies_under_way(self) -> int:
+        """How many waiting profiles are on their way to the state file."""
+        return len(self._holding)
 
     def may_be_held(self, profile: Profile) -> bool:
         """Is this profile (still) waiting, with nothing of its key under way to the wire or to the disk?"""
@@ -527,6 +524,13 @@ class Coalescer:
 
     def _is_parked(self, profile: Profile) -> bool:
         return profile.key in self._parked_keys and self._waiting.get(profile.key) is profile
+
+    def _sweep_offsets(self) -> None:
+        """Behind an old profile those of all that came and went add up. What a copy on its way makes lowest, stays."""
+        pairs = zip(self._offsets, self._owners, strict=True)
+        since = {key: offset for key, (_, offset) in self._holding.items()}
+        kept = [(at, key) for at, key in pairs if self._is_lowest(key, at) or since.get(key) == at]
+        self._offsets, self._owners = deque(at for at, _ in kept), deque(key for _, key in kept)
 
     def _is_lowest(self, key: bytes, offset: int) -> bool:
         for profile in (self._waiting.get(key), self._leased.get(key), self._forgetting.get(key)):

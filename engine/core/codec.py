@@ -108,16 +108,18 @@ def _opened(packed: bytes) -> bytes | memoryview:
 
 
 def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
-    """The later verdict replaces the earlier one; offsets only grow, an attendee id is kept until there is another."""
+    """The later verdict replaces the earlier one; offsets only grow, an attendee id is kept until there is another. An
+    entry without an outcome tells of a change there: the last outcome stands, and no digest is certain any more."""
     if known is None:
         return entry
+    last = entry if entry.outcome else known
     return LedgerEntry(
         entry.key,
-        entry.outcome,
-        entry.reason,
+        last.outcome,
+        last.reason,
         max(known.settled_through, entry.settled_through),
         max(known.confirmed_through, entry.confirmed_through),
         entry.digest,
-        entry.at,
+        last.at if last.outcome else entry.at,
         entry.attendee_id or known.attendee_id,
     )

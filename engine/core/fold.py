@@ -40,7 +40,14 @@ def fold_audiences(
         known = folded.get(audience)
         if known is None or membership.qualified_at >= known.qualified_at:
             folded[audience] = membership
+        if known is not None and known.name != membership.name:
+            folded[audience] = _named(folded[audience], membership.name or known.name)
     return folded
+
+
+def _named(membership: Membership, name: str) -> Membership:
+    """An audience keeps the name that it was given last, also where a later event does not repeat it."""
+    return Membership(membership.realized, membership.qualified_at, name)
 
 
 def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:

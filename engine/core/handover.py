@@ -21,8 +21,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What may leave for one destination. `exits`: "ignore", "store" or "flag:FIELD" (domain reference U-15)."""
 
     audiences: frozenset[str] | None = None  # None: every audience, and profiles without one
+    names: frozenset[str] = frozenset()  # audiences by their names, where producers give them, beside those by id
     exits: str = "ignore"
     refuse_synthetic: bool = True
+    needs_email: bool = True
 
 
 def exclusion(profile: Profile, policy: Policy) -> str:
@@ -32,7 +34,7 @@ def exclusion(profile: Profile, policy: Policy) -> str:
         return "lost"
     if profile.traits & _ERASED:
         return "forgotten"
-    if not profile.traits & _EMAIL:
+    if policy.needs_email and not profile.traits & _EMAIL:
         return "no_email"
     if policy.refuse_synthetic and SYNTHETIC in profile.content:
         return "synthetic"
@@ -57,7 +59,8 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
         return []
     if policy.audiences is None:
         return list(audiences.values())
-    return [membership for audience, membership in audiences.items() if audience in policy.audiences]
+    chosen, names = policy.audiences, policy.names
+    return [one for audience, one in audiences.items() if audience in chosen or (one.name and one.name in names)]
 
 
 def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> None:

@@ -46,7 +46,8 @@ def reconcile(stored: Sequence[ConsumerState], wanted: Sequence[Wanted], first: 
         else:
             notes.append(
                 f"destination {want.name!r} points somewhere else now ({state.identity} -> {want.identity}): it starts "
-                f"as a new consumer {where} with an empty ledger"
+                f"as a new consumer {where} with an empty ledger; up to {backlog(state, following)} undelivered events "
+                "of the old one expire"
             )
     return Plan(keep, add, list(known.values()), notes)
 
@@ -70,11 +71,17 @@ def disagreements(stored: Sequence[ConsumerState], first: int, following: int) -
     return problems
 
 
+def backlog(state: ConsumerState, following: int) -> int:
+    """How many accepted events may have no outcome yet; those at or above the watermark that were not addressed to it
+    are counted with them."""
+    return max(0, following - state.start - state.not_addressed - sum(state.counts.values()))
+
+
 def orphan_problem(state: ConsumerState, following: int) -> str:
     """The start-up error for a consumer that is missing from the configuration."""
-    backlog = max(0, following - state.watermark)
     return (
-        f"destination {state.name!r} is in the data directory (with up to {backlog} undelivered events) but not in the "
+        f"destination {state.name!r} is in the data directory (with up to {backlog(state, following)} undelivered "
+        "events) but not in the "
         f"configuration: put it back, run 'rainfocus-engine destinations remove {state.name}' to expire its backlog, "
         f"or 'rainfocus-engine destinations rename {state.name} NEW' to move it"
     )

@@ -70,6 +70,11 @@ def judge(
     return [_undivided(verdict, profiles)] * profiles
 
 
+def without_id(verdict: Verdict) -> bool:
+    """A success that does not say whom it stored. On reads RainFocus was seen to throttle with an empty 200 (U-21)."""
+    return verdict.kind == VerdictKind.OK and not verdict.attendee_id
+
+
 def is_destination_fault(status: int) -> bool:
     """Does this status count towards the breaker?"""
     return status >= 500 or STATUS.get(status) == VerdictKind.RETRY
@@ -196,4 +201,4 @@ def _masked(word: str) -> str:
     return "<address>" if any(sign in word.lower() for sign in _AT_SIGNS) else word
 
 
-__all__ = ["CODES", "STATUS", "excerpt", "is_destination_fault", "is_throttled", "judge"]
+__all__ = ["CODES", "STATUS", "excerpt", "is_destination_fault", "is_throttled", "judge", "without_id"]

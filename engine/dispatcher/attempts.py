@@ -136,6 +136,7 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
     batch = Batch([], [])
     for profile in kept:
         record = _encode(consumer, profile)
+        consumer.changes.came(profile.key)
         if record is None:
             consumer.coalescer.settle(profile.key)
         else:
@@ -183,7 +184,7 @@ def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
         consumer.holding.joined(profile, stored.held, gained)
-    fold_replays(profile, stored.entry, consumer.merge)
+    fold_replays(profile, None if consumer.policy.every_event else stored.entry, consumer.merge)
     consumer.coalescer.gained(gained)
 
 
@@ -208,7 +209,8 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
     if record is None:
         return None
     entry = stored.entry if stored else None
-    if entry and entry.digest and profile.certain and consumer.policy.suppress:
+    changed = consumer.changes.leased and consumer.changes.came(profile.key)  # perhaps after it was looked up
+    if entry and entry.digest and profile.certain and consumer.policy.suppress and not changed:
         fresh = now - entry.at <= consumer.policy.suppress_ttl_seconds
         if fresh and entry.digest == digest_of(consumer, record):
             books.settle(profile, Outcome.SUPPRESSED, at=entry.at, confirmed=True, digest=entry.digest)
@@ -282,12 +284,14 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
 def _deliver(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
     """What nearly every attempt ends in, counted once a batch."""
     books, settle, suppress = consumer.books, consumer.coalescer.settle, consumer.policy.suppress
+    changes = consumer.changes
     profiles = events = 0
     ages: dict[float, int] = {}  # accepted at -> profiles: a batch has few different ones
     for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
         if verdict.kind != VerdictKind.OK:
             continue
-        digest = digest_of(consumer, record) if suppress else b""
+        certain = suppress and not (changes.leased and changes.came(profile.key))
+        digest = digest_of(consumer, record) if certain else b""
         events += books.deliver(profile, at=now, digest=digest, attendee_id=verdict.attendee_id)
         profiles += 1
         settle(profile.key)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from engine.core.audit import outcomes_of
+from engine.core.codec import newer_entry
 from engine.core.fold import events_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
@@ -147,6 +148,11 @@ class Books:
             entry.confirmed_through = known.confirmed_through
         self.recent[entry.key] = entry
 
+    def changed(self, key: bytes, attendee_id: str, *, at: float) -> None:
+        """Somebody has changed this attendee there: no digest is certain any more, and the id may be new."""
+        change = LedgerEntry(key, "", "", NOTHING, NOTHING, b"", at, attendee_id)
+        self._write(newer_entry(self.recent.get(key), change))
+
     def bury(self, profile: Profile, kind: HeldKind, reason: str, excerpt: str, *, at: float) -> None:
         """Dead-letter it (or let it expire): outcome and letter in one transaction."""
         letter = copy_to_store(profile)
@@ -269,6 +275,8 @@ class Books:
 
 
 def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
+    if not entry.outcome:  # a change alone: the rest of what is known is stored
+        return KeyState(newer_entry(stored.entry, entry), stored.held)
     if stored.entry is not None and stored.entry.settled_through > entry.settled_through:
         entry = stored.entry
     confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)

@@ -23,6 +23,7 @@ from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
 from engine.dispatcher.blame import Blame
 from engine.dispatcher.books import Books, Tracker
+from engine.dispatcher.changes import Changes
 from engine.dispatcher.holding import Holding
 from engine.dispatcher.retries import Retries
 from engine.dispatcher.standstill import Standstill
@@ -43,6 +44,8 @@ class ConsumerPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """The limits of one destination; durations in seconds."""
 
     sources: frozenset[str] | None = None  # None: all
+    takes: int = Kind.PROFILE  # the kind of events it delivers; the others are about it, or nothing to it
+    every_event: bool = False  # nothing overtakes anything: what is handed in again is delivered, whatever came since
     handover: Policy = Policy()
     dry_run: bool = False
     suppress: bool = True
@@ -84,6 +87,7 @@ class Consumer:
         self.dirty, self.letters_full = dirty, letters_full
         self.books = Books(state, metrics)
         self.coalescer = Coalescer(merge)
+        self.changes = Changes(self.books, self.coalescer, clock)
         self.lanes = LaneChooser()
         self.position = state.watermark
         self.watermark = state.watermark  # the durable one
@@ -128,11 +132,11 @@ class Consumer:
 
     def _take_events(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None) -> None:
         add, lane, at, offset = self.coalescer.add, append.lane, append.accepted_at, append.first - 1
-        certain, still = not self.recovering, self.still_seconds()
+        certain, still, takes = not self.recovering, self.still_seconds(), int(self.policy.takes)
         for event in append.events:
             offset += 1
             settled = accounted is not None and accounted.get(event.key, NOTHING) >= offset
-            if event.kind == Kind.PROFILE:
+            if event.kind == takes:
                 if not settled:
                     add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
@@ -143,6 +147,8 @@ class Consumer:
                 self._skip(offset, tracker)
                 if event.kind == Kind.FORGET:
                     self._forget(event.key, offset, at, settled)
+                elif event.kind == Kind.CHANGE and not settled and self.changes.read(event):
+                    self.dirty()
 
     def _skip(self, offset: int, tracker: Tracker | None) -> None:
         """A control event, or another destination's replay: its offset counts for nobody here."""

@@ -22,6 +22,13 @@ STRAGGLERS_EVERY_SECONDS = 1.0
 BACKFILL_SHARE = 0.8
 """Backfill fills at most this part of a share; beyond it profiles are held on disk, so that reading never stops."""
 
+REFILL_SHARE = 0.25
+"""Once backfill in memory has fallen to this part of a share, what is held of it is read back."""
+
+
+SLICE_PROFILES, SLICES_A_TRANSACTION = 1_000, 5
+"""So many are copied before others have their turn, and so often before they are written."""
+
 
 class Eraser(Protocol):
     """Whoever empties the journal of forgotten keys (`pipeline.eraser`)."""
@@ -93,15 +100,32 @@ class Holding:
         profile.certain = profile.certain and self._is_of_this_process(held)
 
     def over(self) -> int:
-        """How many backfill profiles are too many in memory."""
-        consumer = self._consumer
-        ready = consumer.coalescer.ready_in(Lane.BACKFILL)
-        room = int(consumer.policy.max_profiles * BACKFILL_SHARE)
-        return max(0, min(ready, len(consumer.coalescer) - room))
+        """How many backfill profiles are too many in memory: by number, or by what they weigh on average."""
+        coalescer, policy = self._consumer.coalescer, self._consumer.policy
+        ready = coalescer.ready_in(Lane.BACKFILL)
+        if not ready:
+            return 0
+        too_many = len(coalescer) - int(policy.max_profiles * BACKFILL_SHARE)
+        bytes_over = coalescer.bytes - int(policy.max_bytes * BACKFILL_SHARE)
+        if bytes_over > 0:
+            too_many = max(too_many, -(-bytes_over * coalescer.waiting // coalescer.bytes))
+        return max(0, min(ready, too_many))
 
-    async def evict(self, limit: int = 5_000) -> None:
+    def wanted_back(self) -> bool:
+        """Is there so little backfill left in memory that what is held should come back?"""
+        coalescer, policy = self._consumer.coalescer, self._consumer.policy
+        ready, waiting = coalescer.ready_in(Lane.BACKFILL), max(1, coalescer.waiting)
+        weight = ready * coalescer.bytes // waiting
+        return ready <= policy.max_profiles * REFILL_SHARE and weight <= policy.max_bytes * REFILL_SHARE
+
+    async def evict(self) -> None:
         """Hold the backfill profiles that would leave last; they leave memory once their copies are durable."""
-        await self._hold(self._consumer.coalescer.evictable(min(limit, self.over())))
+        coalescer = self._consumer.coalescer
+        for _ in range(SLICES_A_TRANSACTION):
+            too_many = self.over() - coalescer.copies_under_way
+            if too_many <= 0:
+                return
+            await self._hold(coalescer.evictable(min(SLICE_PROFILES, too_many)))
 
     async def expire(self, below: int) -> None:
         """Give up what has waited longest: every waiting profile with an event below this offset, with what is on disk
@@ -126,19 +150,26 @@ class Holding:
                 books.bury(profile, HeldKind.EXPIRED, "journal_full", "", at=at)
         consumer.dirty()
 
-    def made_durable(self, held: Held) -> None:
-        """The settler's word that a WAITING copy is on disk."""
+    def made_durable(self, copies: Sequence[Held]) -> None:
+        """The settler's word that these WAITING copies are on disk: backfill that is too much in memory leaves it."""
+        coalescer = self._consumer.coalescer
+        for held in copies:
+            coalescer.held(held.profile.key, held.profile.last)
+        too_many = self.over()
+        for held in copies:
+            if too_many > 0 and held.profile.lane == Lane.BACKFILL:
+                too_many -= self._unload(held)
+
+    def _unload(self, held: Held) -> bool:
         consumer = self._consumer
-        key, last = held.profile.key, held.profile.last
-        consumer.coalescer.held(key, last)
-        if held.profile.lane != Lane.BACKFILL or not self.over():
-            return
-        gone = consumer.coalescer.unload(key, last)
-        if gone is not None:
-            consumer.books.held_events += events_of(gone)
-            consumer.books.held_profiles += 1
-            for tracker, *_ in gone.receipts or ():
-                tracker.lose()  # type: ignore[attr-defined]
+        gone = consumer.coalescer.unload(held.profile.key, held.profile.last)
+        if gone is None:
+            return False
+        consumer.books.held_events += events_of(gone)
+        consumer.books.held_profiles += 1
+        for tracker, *_ in gone.receipts or ():
+            tracker.lose()  # type: ignore[attr-defined]
+        return True
 
     def load(self, held: Held) -> None:
         """Take a profile from disk back in, unless its key is here: then hand-over joins the two."""

@@ -19,6 +19,7 @@ from engine.dispatcher import Account, Consumer
 from engine.errors import NoSpace, Stopped
 from engine.metrics import Metrics
 from engine.model import Append
+from engine.pipeline.backfill_pace import BackfillPace
 from engine.pipeline.commit import CommitStage
 from engine.pipeline.eraser import Eraser
 from engine.pipeline.reader import Reader
@@ -69,6 +70,7 @@ class Pipeline:
         for consumer in consumers:
             consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
+        self.backfill_pace = BackfillPace(self.readers)
         self.watchdog = Watchdog(watchdog_seconds, clock=clock, metrics=metrics)
         self._watch()
         self._names = [consumer.name for consumer in consumers]
@@ -156,6 +158,7 @@ class Pipeline:
     def _after_settling(self) -> None:
         for reader in self.readers:
             reader.wake()
+        self.backfill_pace.settled()
 
     def journal_seconds_left(self) -> float:
         """Until events are refused, if the journal goes on growing as it did; infinite while it does not."""

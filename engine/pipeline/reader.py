@@ -9,13 +9,16 @@ import anyio
 
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher.consumer import Consumer
-from engine.model import Append, Lane
+from engine.model import Append
 from engine.ports import Journal, State
 
 logger = logging.getLogger("engine.pipeline")
 
 READ_EVENTS = 2_000
 HELD_AT_ONCE = 500
+
+BEHIND_EVENTS = 500
+"""More than this that was not read yet is much, for a live event behind it."""
 
 
 class Reader:
@@ -48,6 +51,12 @@ class Reader:
         """There may be room again, or `read_to` has been raised."""
         if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.holding.over():
             self._wake.set()
+
+    def is_behind_for_backfill(self) -> bool:
+        """Is there much that was not read yet, while backfill is on its way to disk? One that is behind for another
+        reason, because nothing leaves for example, is not waited for."""
+        behind = self._next - self.consumer.position
+        return behind > BEHIND_EVENTS and self.consumer.coalescer.copies_under_way > 0
 
     async def recover(self, journal_next: int, dispatching: bool) -> None:
         """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a
@@ -85,10 +94,8 @@ class Reader:
         while consumer.position < min(self._next, consumer.read_to) and (room := consumer.room()):
             self._take(await self._journal.read(consumer.position, min(READ_EVENTS, room)))
             consumer.account.wake()
-            if consumer.holding.over():
+            if consumer.holding.over() and not self._lock.locked():  # reading goes on while copies are being written
                 await self._evict()
-                consumer.dirty()
-                return
 
     def _take(self, appends: list[Append]) -> None:
         """As much of them as there is room for."""
@@ -108,10 +115,8 @@ class Reader:
 
     async def _balance(self) -> None:
         """Backfill beyond its share goes to disk; what is held comes back when there is room."""
-        consumer = self.consumer
-        if consumer.holding.over():
+        if self.consumer.holding.over():
             await self._evict()
-            consumer.dirty()
         else:
             await self._load()
 
@@ -119,12 +124,13 @@ class Reader:
         """Under the settler's lock: what is on disk of a key must not be forgotten between look and copy."""
         async with self._lock:
             await self.consumer.holding.evict()
+        self.consumer.dirty()
 
     async def _load(self) -> None:
         """Take held profiles back in, oldest first and round and round, until there is no more room or one whole round
         brought nothing new."""
         consumer, begins_round = self.consumer, self._held_after == 0
-        while consumer.books.held_profiles and consumer.room() and self._backfill_is_low():
+        while consumer.books.held_profiles and consumer.room() and consumer.holding.wanted_back():
             if await self._load_some():
                 continue
             if begins_round:
@@ -148,10 +154,6 @@ class Reader:
         if fitting or not more:
             self._held_after = fitting[-1].id if more else 0
         return more
-
-    def _backfill_is_low(self) -> bool:
-        consumer = self.consumer
-        return consumer.coalescer.ready_in(Lane.BACKFILL) <= consumer.policy.max_profiles // 4
 
 
 def _cut(append: Append, end: int) -> Append:

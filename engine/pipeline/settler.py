@@ -213,9 +213,7 @@ class Settler:
 
     def _apply(self, consumer: Consumer, transition: Transition, notices: Notices) -> None:
         consumer.durable(transition)
-        for held in transition.hold:
-            if held.kind == HeldKind.WAITING:
-                consumer.holding.made_durable(held)
+        consumer.holding.made_durable([held for held in transition.hold if held.kind == HeldKind.WAITING])
         for (tracker, outcome), events in notices.items():
             tracker.count(consumer.name, outcome, events)
         self.runs.add(consumer.name, transition.counts, self._clock.time())

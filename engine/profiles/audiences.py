@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from engine.model import Membership
-from engine.profiles.fields import MAX_LENGTH, FieldRefused
+from engine.profiles.fields import MAX_LENGTH, FieldRefused, as_text
 from engine.profiles.json_exact import Ambiguous
 
 DEFAULT_NAMESPACE = "ups"
@@ -60,28 +60,34 @@ def _epoch(number: float) -> float:
 
 
 def audience_id(text: str) -> str:
-    """``namespace/id``; a bare id is one of the Segmentation Service. Raises FieldRefused("not_an_audience_id")."""
+    """``namespace/id``; a bare id is one of the Segmentation Service. The case of the namespace means nothing: Adobe
+    writes it in several. Raises FieldRefused("not_an_audience_id").
+    """
     id = text if "/" in text else f"{DEFAULT_NAMESPACE}/{text}"
+    if not id.islower():
+        namespace, _, rest = id.partition("/")
+        id = f"{namespace.lower()}/{rest}"
     if len(id) > MAX_LENGTH or not id.isprintable() or id[0] == "/" or id[-1] == "/" or " " in id:
         raise FieldRefused("not_an_audience_id")
     return id
 
 
-def membership_of(status: object, qualified_at: object) -> Membership:
+def membership_of(status: object, qualified_at: object, name: str = "") -> Membership:
     """`existing` and `entered`, which old templates still write, are `realized`. Raises FieldRefused."""
     realized = _STATUSES.get(status.lower()) if isinstance(status, str) else None
     if realized is None:
         raise FieldRefused("unknown_status")
     if qualified_at is None:
         raise FieldRefused("missing_time")
-    return Membership(realized, parse_time(qualified_at))
+    return Membership(realized, parse_time(qualified_at), name)
 
 
 def parse_audiences(value: object) -> tuple[dict[str, Membership], list[tuple[str, str]]]:
     """({audience: standing}, [(audience as given, why it was dropped)]) of a record's ``audiences``.
 
     ``{"ups/3f0c…": {"status": "realized", "lastQualificationTime": "2026-10-02T08:15:30Z"}}``. An audience without a
-    known status and a time is dropped: without them it could not be folded. Raises FieldRefused for another shape.
+    known status and a time is dropped: without them it could not be folded. A ``name`` beside them is kept. Raises
+    FieldRefused for another shape.
     """
     if not isinstance(value, Mapping):
         raise FieldRefused("not_an_object")
@@ -91,18 +97,26 @@ def parse_audiences(value: object) -> tuple[dict[str, Membership], list[tuple[st
     bad: list[tuple[str, str]] = []
     for name, entry in value.items():
         try:
-            keep_newest(standing, audience_id(str(name)), _membership(entry))
+            keep_newest(standing, audience_id(str(name)), _membership(entry, str(name), bad))
         except FieldRefused as refused:
             bad.append((str(name), refused.reason))
     return standing, bad
 
 
-def _membership(entry: object) -> Membership:
+def _membership(entry: object, id: str, bad: list[tuple[str, str]]) -> Membership:
     if not isinstance(entry, Mapping):
         raise FieldRefused("not_an_object")
     if isinstance(entry, Ambiguous):
         raise FieldRefused("duplicate_key")
-    return membership_of(entry.get("status"), entry.get("lastQualificationTime"))
+    name = entry.get("name")
+    try:
+        text = as_text(name) if name else ""
+        if len(text) > MAX_LENGTH:
+            raise FieldRefused("too_long")
+    except FieldRefused as refused:
+        bad.append((f"{id}.name", refused.reason))
+        text = ""
+    return membership_of(entry.get("status"), entry.get("lastQualificationTime"), text)
 
 
 def keep_newest(standing: dict[str, Membership], audience: str, membership: Membership) -> None:

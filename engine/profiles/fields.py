@@ -8,6 +8,7 @@ A bad optional value is dropped and named, never the profile. Reasons are short 
 ``too_long``         more than `MAX_LENGTH` characters
 ``not_iso_3166_1``   not an ISO 3166-1 alpha-2 code
 ``not_a_state``      not a code of the record's country, or, without a country, not a US code
+``not_a_phone``      no valid number, for sources with `phone_e164`
 ``no_valid_country`` a state beside a country that was dropped: there is nothing to judge it by
 ==================== ==============================================================================================
 """

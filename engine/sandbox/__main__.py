@@ -49,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     add("--fault", dest="faults", action="append", type=_fault, metavar="KEY=VALUE,…", help="may be repeated")
     add("--faults-file", help="TOML or JSON file with faults")
     add("--log-size", type=int, help="requests kept in the API log (10000)")
+    add("--push-url", help="push changes there, as RainFocus's source connector does (nowhere)")
+    add("--push-key", help="Bearer token for that (none)")
+    add("--push-writes", action="store_true", help="push what the API wrote too (only what is edited)")
     add("--attendees-file", help="write all attendees there as NDJSON when the server stops")
     add("--json", action="store_true", help="print the URL as JSON")
     return arguments

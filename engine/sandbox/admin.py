@@ -11,6 +11,7 @@ from aiohttp import web
 from engine.sandbox.faults import parse_document
 from engine.sandbox.rates import measure
 from engine.sandbox.state import SANDBOX
+from engine.sandbox.validation import FIELDS
 
 PREFIX = "/_sandbox"
 MAX_PAGE = 1000
@@ -20,6 +21,8 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get(f"{PREFIX}/attendees", attendees),
         web.get(f"{PREFIX}/attendees/{{key}}", attendee),
+        web.patch(f"{PREFIX}/attendees/{{key}}", edit_attendee),
+        web.post(f"{PREFIX}/push", push),
         web.get(f"{PREFIX}/digest", digest),
         web.get(f"{PREFIX}/requests", requests),
         web.get(f"{PREFIX}/rate", rate),
@@ -50,6 +53,37 @@ async def attendee(request: web.Request) -> web.Response:
     """All attendees with this e-mail hash: one for each org and event it was stored in."""
     found = request.app[SANDBOX].store.find(request.match_info["key"].lower())
     return _json({"attendees": found}) if found else _error(404, "no attendee with this e-mail hash")
+
+
+async def edit_attendee(request: web.Request) -> web.Response:
+    """Somebody edits this person in RainFocus: the body's fields are set, in every org and event (``?org=&event=``: in
+    these), and the change is pushed. `pushed`: what `settings.push_url` answered, one each."""
+    sandbox, query = request.app[SANDBOX], request.query
+    try:
+        fields = msgspec.json.decode(await request.read(), type=dict[str, str])
+    except msgspec.MsgspecError:
+        return _error(400, "the body is an object of fields and texts")
+    if unknown := sorted(fields.keys() - (FIELDS - {"email"})):
+        return _error(400, f"no field of an attendee: {', '.join(unknown)}")
+    everywhere = sandbox.store.find(request.match_info["key"].lower())
+    found = [it for it in everywhere if query.get("org", it.org_id) == it.org_id]
+    found = [it for it in found if query.get("event", it.event) == it.event]
+    if not found:
+        return _error(404, "no attendee with this e-mail hash")
+    for one in found:
+        sandbox.store.edit(one, fields, sandbox.clock.time())
+    records = [sandbox.push.record_of(one, "AttendeeUpdated") for one in found]
+    pushed = [await one for one in [sandbox.push.offer(record) for record in records]]
+    return _json({"attendees": found, "pushed": pushed})
+
+
+async def push(request: web.Request) -> web.Response:
+    """Pushes the body as it is: a session that was scheduled, say."""
+    try:
+        record = msgspec.json.decode(await request.read())
+    except msgspec.MsgspecError:
+        return _error(400, "the body is not JSON")
+    return _json({"pushed": await request.app[SANDBOX].push.offer(record)})
 
 
 async def digest(request: web.Request) -> web.Response:

@@ -92,6 +92,11 @@ class AttendeeStore:
         self._note(attendee, record, now)
         return attendee
 
+    def edit(self, attendee: Attendee, fields: Mapping[str, str], now: float) -> None:
+        """Somebody changes an attendee in RainFocus itself: no write of the API."""
+        attendee.fields.update(fields)
+        attendee.modified_at = now
+
     def page(
         self, *, org_id: str = "", event: str = "", after: int | None = None, limit: int = 50, newest: bool = False
     ) -> list[Attendee]:

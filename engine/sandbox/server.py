@@ -63,6 +63,7 @@ def create_app(settings: Settings, *, clock: Clock | None = None) -> web.Applica
     for name in ("app.js", "style.css"):
         app.router.add_get(f"{admin.PREFIX}/{name}", _asset(name))
     app.router.add_route("*", "/{tail:.*}", _nowhere)
+    app.cleanup_ctx.append(app[SANDBOX].push.running)
     if settings.attendees_file:
         app.on_cleanup.append(_dump)
     return app

@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     faults_file: str = ""
     log_size: int = 10_000  # requests kept in the API log
     arrivals_size: int = 1_000_000  # arrival times kept for the measured rate
+    push_url: str = ""  # where changes are pushed, as RainFocus's source connector does; "": nowhere
+    push_key: str = ""  # sent there as a Bearer token
+    push_writes: bool = False  # push what the API wrote too, not only what a person edits
     attendees_file: str = ""  # NDJSON of all attendees, written when the server stops
 
     def __post_init__(self) -> None:

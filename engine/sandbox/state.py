@@ -12,6 +12,7 @@ from aiohttp import web
 from engine.sandbox.attendees import AttendeeStore
 from engine.sandbox.delivery import StaleConnections
 from engine.sandbox.faults import Fault, FaultBook
+from engine.sandbox.push import Pusher
 from engine.sandbox.rates import Arrivals, TokenBucket
 from engine.sandbox.request_log import RequestLog
 from engine.sandbox.settings import Clock, Settings
@@ -37,6 +38,7 @@ class Sandbox:
         self.arrivals = Arrivals(settings.arrivals_size)
         self.requests = RequestLog(settings.log_size)
         self.stale = StaleConnections()
+        self.push = Pusher(settings, clock)
         self.faults = FaultBook(seed)
         self.faults.set(settings.all_faults(), clock.monotonic())
 
@@ -67,6 +69,7 @@ class Sandbox:
             "created": store.created,
             "updated": store.updated,
             "regressions": store.regressions,
+            "pushed": dict(sorted(self.push.pushed.items())),
             "tokens_issued": self.tokens.issued,
             "tokens_revoked": self.tokens.revoked,
         }

@@ -208,7 +208,10 @@ def _with_results(sandbox: Sandbox, call: Call, judged: list[Record | Refusal], 
 
 
 def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
-    return sandbox.store.put(call.org_id, record, sandbox.clock.time()).attendee_id
+    attendee = sandbox.store.put(call.org_id, record, sandbox.clock.time())
+    if sandbox.settings.push_writes:
+        sandbox.push.offer(sandbox.push.record_of(attendee, "AttendeeUpdated"))
+    return attendee.attendee_id
 
 
 def _log(

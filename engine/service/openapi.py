@@ -77,6 +77,7 @@ SCHEMAS: dict[str, Json] = {
     "Anything": ANY,
     "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
     "Backup": _object({"directory": TEXT}),
+    "Changes": {"description": "One record, an array of them, or the envelopes of AEP's streaming ingestion"},
     "Destination": DESTINATION,
     "Destinations": _object({"destinations": _list(_ref("Destination"))}),
     "Events": {"description": 'One profile, an array of them, {"profiles": […]}, or what AEP sends'},
@@ -103,10 +104,14 @@ SCHEMAS: dict[str, Json] = {
     ),
 }
 
-BODY_KINDS: dict[str, Iterable[str]] = {"Events": MEDIA_TYPES, "TokenRequest": ("application/x-www-form-urlencoded",)}
+BODY_KINDS: dict[str, Iterable[str]] = {
+    "Events": MEDIA_TYPES,
+    "Changes": [kind for kind in MEDIA_TYPES if kind != "text/csv"],
+    "TokenRequest": ("application/x-www-form-urlencoded",),
+}
 """Media types of the bodies that are not JSON alone."""
 
-NEEDED_BODIES = ("Events", "Lookup", "Backup", "TestNotification", "TokenRequest")
+NEEDED_BODIES = ("Events", "Changes", "Lookup", "Backup", "TestNotification", "TokenRequest")
 
 
 MEANING = {202: "Accepted", 207: "Accepted in part", 422: "Every record was rejected", 503: "Not now"}

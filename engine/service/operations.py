@@ -46,6 +46,17 @@ INGRESS = (
         narrows=True,
     ),
     Operation(
+        "post_changes",
+        "POST",
+        "/v1/sources/rainfocus",
+        "events",
+        "What RainFocus pushes: its own changes of attendees and around them; answered once they are durable",
+        WRITE,
+        {202: "Accepted", 207: "Accepted", 422: "Accepted"},
+        ("Prefer",),
+        "Changes",
+    ),
+    Operation(
         "get_receipt",
         "GET",
         "/v1/receipts/{id}",

@@ -98,6 +98,7 @@ class Bench:
         self.ingress = Ingress(
             config,
             readers,
+            changes=self.reader,
             intake=lambda: self.intake,
             readiness=lambda: self.reasons,
             access=Access(keys),
@@ -664,3 +665,57 @@ async def test_answers_and_their_time_are_counted(make: Make) -> None:
     await bench.post([GOOD], headers={"Content-Type": "text/plain"})
     assert bench.metrics.answers == {"202": 1, "400": 1, "415": 1}
     assert sum(bench.metrics.ack_seconds.counts) == 2
+
+
+# -- what RainFocus pushes --------------------------------------------------------------------------------------------
+
+CHANGES = "/v1/sources/rainfocus"
+
+
+async def test_changes_are_answered_like_events(make: Make) -> None:
+    bench = await make()
+    answer = await bench.post([GOOD, {}], CHANGES)
+    assert answer.status == 207
+    assert await answer.json() == {
+        "accepted": 1,
+        "rejected": [{"index": 1, "field": "email", "reason": "missing"}],
+        "dropped": [],
+        "receipt": "receipt-1",
+    }
+    assert answer.headers["Location"] == "/v1/receipts/receipt-1"
+    assert (await bench.post([{}], CHANGES)).status == 422
+
+
+async def test_changes_have_no_source_so_that_every_destination_hears_of_them(make: Make) -> None:
+    bench = await make()
+    await bench.post([GOOD], f"{CHANGES}?source=crm&lane=backfill")
+    assert [(append.source, append.lane) for append in bench.intake.appends] == [("", Lane.LIVE)]
+
+
+async def test_changes_do_not_come_as_csv(make: Make) -> None:
+    bench = await make()
+    answer = await bench.post(b"email\na@example.com\n", CHANGES, headers={"Content-Type": "text/csv"})
+    await problem(answer, 415, "unsupported-media-type")
+
+
+async def test_changes_are_refused_as_events_are(make: Make) -> None:
+    bench = await make()
+    bench.intake.refused = Overloaded("journal-full", "no room", 7.0)
+    answer = await bench.post([GOOD], CHANGES)
+    await problem(answer, 503, "journal-full")
+    assert bench.intake.appends == []
+
+
+async def test_who_may_speak_for_rainfocus(make: Make) -> None:
+    """A key of the source "rainfocus", or of none; and the former may do nothing else."""
+    bench = await make(key("rf", "rf", source="rainfocus"), key("crm", "crm", source="crm"), key("any", "any"))
+    statuses = {name: (await bench.post([GOOD], CHANGES, headers=bearer(name))).status for name in ("rf", "crm", "any")}
+    assert statuses == {"rf": 202, "crm": 403, "any": 202}
+    refused = await bench.post([GOOD], headers=bearer("rf"))
+    assert "may only write to /v1/sources/rainfocus" in (await problem(refused, 403, "forbidden"))["detail"]
+    refused = await bench.post([GOOD], "/v1/profiles?source=crm", headers=bearer("rf"))
+    await problem(refused, 403, "forbidden")
+    await problem(await bench.post([GOOD], CHANGES), 401, "unauthorized")
+    some = await make(key("some", "some", destinations=("demo",)))
+    refused = await some.post([GOOD], CHANGES, headers=bearer("some"))
+    assert "concerns every destination" in (await problem(refused, 403, "forbidden"))["detail"]

@@ -23,10 +23,10 @@ from engine.testing.destination import FakeDestination, Step, reject
 Damage = Callable[[sqlite3.Connection], object]
 
 
-def config_of(folder: Path) -> Config:
+def config_of(folder: Path, buffer: int = 40) -> Config:
     return Config.from_dict(
         {
-            "buffer": {"max_profiles": 40},
+            "buffer": {"max_profiles": buffer},
             "account": [{"rate": {"requests_per_second": 2_000.0, "burst": 20}}],
             "destination": [
                 {"name": name, "batch": {"max_profiles": 10, "linger_ms": 0}} for name in ("demo", "still")
@@ -68,7 +68,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def audited(folder: Path) -> dict[str, Any]:
-    async with open_control(config_of(folder)) as control:
+    """With room for everything: what is read again would go to disk again, and hide what is wrong there."""
+    async with open_control(config_of(folder, buffer=400)) as control:
         return await control.audit()
 
 

@@ -119,6 +119,10 @@ def test_a_destination_that_does_not_say_where_it_is_counts_as_real() -> None:
         check_destinations([{"name": "demo"}], [])
 
 
+def test_a_webhook_hears_nothing_of_a_bench() -> None:
+    check_destinations([SANDBOX, {"name": "hook", "environment": "webhook"}], [])
+
+
 def test_a_name_that_does_not_exist_is_no_permission() -> None:
     with pytest.raises(Refused, match="no destination 'sumit'"):
         check_destinations([SANDBOX], ["sumit"])

@@ -15,6 +15,7 @@ from cancelled_scenes import ENDING, SCENES
 from injection import ROOT, Moment, Place, Suspension, awaits_of, not_hit
 
 from engine.dispatcher import consumer, holding
+from engine.pipeline import reader
 from engine.testing.clock import run_virtual
 
 STRIDE = 89
@@ -45,6 +46,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "STRAGGLERS", 20)
     monkeypatch.setattr(holding, "STRAGGLERS_EVERY_SECONDS", 0.1)
     monkeypatch.setattr(consumer, "READ_AHEAD_EVENTS", 100)
+    monkeypatch.setattr(reader, "BEHIND_EVENTS", 0)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from engine.assembly import Engine, control
 from engine.assembly.audit import audit
 from engine.assembly.build import Parts
 from engine.assembly.intake import EngineIntake
+from engine.core.audit import Addressed
 from engine.model import Append
 from engine.pipeline import Pipeline
 from engine.pipeline.commit import CommitStage
@@ -48,7 +49,7 @@ def a_lock_that_is_not_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     async def audit_running(parts: Parts) -> dict[str, object]:
         await parts.pipeline.settler.flush()
         await parts.pipeline.settler.lock.acquire()
-        sources = {one.name: one.policy.sources for one in parts.consumers}
+        sources = {one.name: Addressed(one.policy.sources) for one in parts.consumers}
         report = await audit(parts.journal, parts.state, parts.pipeline.commit.next_offset, sources)
         parts.pipeline.settler.lock.release()
         return report

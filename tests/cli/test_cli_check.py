@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pytest
 from typer.testing import Result
+
+from engine import Config, Engine
+from engine.testing.destination import FakeDestination
 
 Run = Callable[..., Result]
 SHA = "0" * 64
@@ -26,6 +30,15 @@ def test_a_right_configuration_shows_where_events_would_go(run: Run, config_file
     assert all(it in text for it in ("http://127.0.0.1:8080", "warning: ", "note: "))
 
 
+def test_forwards_are_shown_with_where_they_go(run: Run, config_file: Callable[..., Path]) -> None:
+    config_file(f"[[forward]]\nname='hook'\nurl='https://hook.example/x'\nsecret='{'A' * 32}'\n")
+    report = json.loads(run("check", "--json").stdout)
+    assert report["forwards"] == [{"name": "hook", "url": "https://hook.example/x"}]
+    assert "A" * 32 not in json.dumps(report)
+    assert any(note.startswith("forward hook: starts at 'now'") for note in report["notes"])
+    assert "hook -> https://hook.example/x" in run("check").stdout
+
+
 def test_a_wrong_one_lists_all_problems_in_json_too(run: Run, config_file: Callable[..., Path]) -> None:
     config_file("prot = 3\n[log]\nlevel = 'loud'\n")
     result = run("check", "--json")
@@ -41,6 +54,18 @@ def test_a_listener_in_plain_text_is_warned_of(run: Run, config_file: Callable[.
     assert "plain text" in report["warnings"][0]
     assert report["urls"]["ingress"] == "http://127.0.0.1:8080"
     assert SHA not in json.dumps(report)
+
+
+def test_a_batch_that_is_larger_than_a_share_of_the_buffer_is_warned_of(
+    run: Run, config_file: Callable[..., Path]
+) -> None:
+    two = "[[destination]]\nname='x'\nevent_code='a'\n[[destination]]\nname='y'\nevent_code='b'\n"
+    config_file(f"[buffer]\nmax_profiles = 200\n{two}")
+    assert json.loads(run("check", "--json").stdout)["warnings"] == []
+    config_file(f"[buffer]\nmax_profiles = 199\n{two}")
+    warnings = json.loads(run("check", "--json").stdout)["warnings"]
+    assert len(warnings) == 2
+    assert "batch.max_profiles is 100, and its share of the buffer 99" in warnings[0]
 
 
 def connection_test(ok: bool, asked: list[Any]) -> Callable[..., Any]:
@@ -153,3 +178,54 @@ def test_every_setting_of_the_sandbox_is_an_option() -> None:
     settings = pytest.importorskip("engine.sandbox.settings")
     fields = set(settings.Settings.__struct_fields__) - {"allow_remote"}
     assert fields == set(inspect.signature(sandbox).parameters) - {"json"}
+
+
+# -- what the next start would mean -----------------------------------------------------------------------------------
+
+
+def lived(path: Path) -> None:
+    """An engine has run with this configuration."""
+
+    async def life() -> None:
+        config = Config.load(path)
+        async with Engine(config, destinations={it.name: FakeDestination() for it in config.destinations}):
+            pass
+
+    asyncio.run(life())
+
+
+def test_with_a_data_directory_it_says_who_would_be_new_changed_or_orphaned(
+    run: Run, config_file: Callable[..., Path]
+) -> None:
+    events = "[[destination]]\nname='{}'\nevent_code='{}'\n"
+    config_file()
+    assert json.loads(run("check", "--json").stdout)["next_start"] is None
+    lived(config_file(events.format("kept", "a") + events.format("moved", "b")))
+    config_file(events.format("kept", "a") + events.format("moved", "elsewhere") + events.format("late", "c"))
+    report = json.loads(run("check", "--json").stdout)
+    assert report["ok"] is True
+    assert report["next_start"] == {"kept": ["kept"], "new": ["late"], "changed": ["moved"], "orphaned": []}
+    assert len(report["notes"]) == 2
+    text = run("check").stdout
+    assert "at the next start new: late" in text
+    assert "'moved' points somewhere else now" in " ".join(text.split())
+
+
+def test_an_orphan_is_a_problem_before_the_start_and_not_only_at_it(run: Run, config_file: Callable[..., Path]) -> None:
+    lived(config_file("[[destination]]\nname='old'\nevent_code='a'\n"))
+    config_file("[[destination]]\nname='new'\nevent_code='a'\n")
+    result = run("check", "--json")
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["ok"]) == (78, False)
+    assert report["next_start"]["orphaned"] == ["old"]
+    assert "destinations rename old NEW" in report["problems"][0]
+    assert run("check").exit_code == 78
+
+
+def test_a_data_directory_that_cannot_be_read_is_a_warning(run: Run, config_file: Callable[..., Path]) -> None:
+    path = config_file("[[destination]]\nname='old'\nevent_code='a'\n")
+    lived(path)
+    (Config.load(path).data_dir / "state.db").write_bytes(b"something else altogether" * 100)
+    result = run("check", "--json")
+    assert result.exit_code == 0
+    assert any("cannot be read" in warning for warning in json.loads(result.stdout)["warnings"])

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from typer.testing import Result
 
+from engine.assembly.offline import Removed
 from engine.cli import confirm
 from engine.cli.dead_letters import moment
 from engine.cli.top import View, empty_in
@@ -292,8 +293,9 @@ def test_remove_and_rename_work_on_the_files(
 ) -> None:
     asked: list[tuple[str, ...]] = []
 
-    async def remove_destination(config: object, name: str) -> None:
+    async def remove_destination(config: object, name: str) -> Removed:
         asked.append(("remove", name))
+        return Removed(expired=12, letters=3)
 
     async def rename_destination(config: object, old: str, new: str) -> None:
         asked.append(("rename", old, new))
@@ -301,9 +303,11 @@ def test_remove_and_rename_work_on_the_files(
     fake_module("engine.assembly.offline", remove_destination=remove_destination, rename_destination=rename_destination)
     config_file()
     assert run("destinations", "remove", "old").exit_code == 2  # nobody to ask
-    assert run("destinations", "remove", "old", "--yes", "--json").exit_code == 0
+    answer = json.loads(run("destinations", "remove", "old", "--yes", "--json").stdout)
+    assert answer == {"removed": "old", "expired": 12, "dead_letters": 3}
+    assert "12 pending events expired, 3 dead letters stay" in run("destinations", "remove", "old", "--yes").stdout
     assert run("destinations", "rename", "a", "b").exit_code == 0
-    assert asked == [("remove", "old"), ("rename", "a", "b")]
+    assert asked == [("remove", "old"), ("remove", "old"), ("rename", "a", "b")]
 
 
 @pytest.mark.parametrize("arguments", [["dead-letters", "purge"], ["forget", "lea@example.com"]])

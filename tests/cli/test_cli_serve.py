@@ -89,6 +89,7 @@ def test_the_first_signal_drains_and_ends_with_0(start: Callable[..., Any], numb
     assert json.loads(line(process)) == {
         "pid": process.pid,
         "urls": {"ingress": "http://127.0.0.1:8080", "admin": "http://127.0.0.1:8081"},
+        "destinations": {"demo": "http://127.0.0.1:8484/api/demo/v3/attendee/store"},
     }
     process.send_signal(number)
     assert line(process) == "draining"
@@ -201,3 +202,15 @@ def test_a_signal_that_comes_while_it_starts_is_not_forgotten() -> None:
     assert stopped == []
     stopping.when_asked(lambda: stopped.append(True))
     assert stopped == [True]
+
+
+def test_it_begins_by_saying_where_everything_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Resolved, as a URL is made of a template, an environment and an org id (U-1)."""
+    hook = {"name": "hook", "url": "https://hook.example/x", "secret": "A" * 32}
+    config = Config.from_dict({"account": [{"org_id": "a/b"}], "forward": [hook]})
+    serve._announce({"ingress": "http://127.0.0.1:8080"}, serve.destinations_of(config), False)
+    assert capsys.readouterr().out.splitlines() == [
+        "ingress  http://127.0.0.1:8080",
+        "demo -> http://127.0.0.1:8484/api/a%2Fb/v3/attendee/store",
+        "hook -> https://hook.example/x",
+    ]

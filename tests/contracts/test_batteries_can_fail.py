@@ -299,6 +299,21 @@ class ForgetsThatItForgot(ChangesTransitions):
         return transition
 
 
+class OverlooksChanges(ChangesTransitions):
+    def change(self, transition: Transition) -> Transition:
+        transition.verdicts = [entry for entry in transition.verdicts if entry.outcome]
+        return transition
+
+
+class TakesAChangeForAnOutcome(ChangesTransitions):
+    def change(self, transition: Transition) -> Transition:
+        transition.verdicts = [
+            entry if entry.outcome else msgspec.structs.replace(entry, outcome="changed")
+            for entry in transition.verdicts
+        ]
+        return transition
+
+
 class KeepsOneLetter(KeptInMemory):
     """A letter replaces the earlier one of its key."""
 
@@ -388,6 +403,8 @@ STATES = [
     (DropsWhateverCame, "drop_deletes_a_waiting_profile_only_up_to_its_offset"),
     (NeverDrops, "drop_deletes_a_waiting_profile_only_up_to_its_offset"),
     (ForgetsThatItForgot, "a_forgotten_key_stays_accounted_for"),
+    (OverlooksChanges, "a_change_takes_the_digest_away_and_keeps_what_happened"),
+    (TakesAChangeForAnOutcome, "a_change_takes_the_digest_away_and_keeps_what_happened"),
     (KeepsOneLetter, "letters_are_added_beside_each_other"),
     (ForgetsPauses, "pauses_are_merged_into_what_is_stored"),
     (AccountsForTheLedger, "what_recovery_needs_is_kept_whatever_the_limits_say"),
@@ -399,7 +416,10 @@ STATES = [
     (PurgesTheRowToo, "purged_letters_keep_their_place_and_lose_their_content"),
     (KeepsTheLedger, "a_consumer_that_is_added_again_starts_with_an_empty_ledger_and_keeps_its_letters"),
 ]
-MODELLED = (CountsTwice, DropsWhateverCame, NeverDrops, ForgetsThatItForgot, KeepsOneLetter, KeepsTheFirstHeld)
+MODELLED = (
+    *(CountsTwice, DropsWhateverCame, NeverDrops, ForgetsThatItForgot, KeepsOneLetter, KeepsTheFirstHeld),
+    *(OverlooksChanges, TakesAChangeForAnOutcome),
+)
 
 
 def battery_of(defect: type[KeptInMemory]) -> StateContract:

@@ -1,4 +1,4 @@
-"""The fake destination and the RainFocus one keep the promises of the port."""
+"""The fake destination, the RainFocus one and the webhook keep the promises of the port."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination
+from engine.adapters.rainfocus import Attempt, MeteredRequest, RainFocusDestination, failed
 from engine.adapters.sessions import open_session
+from engine.adapters.webhook import WebhookDestination
 from engine.assembly.outward import mapper_of
 from engine.config import AccountConfig, DestinationConfig
 from engine.core.handover import Policy
@@ -66,3 +67,34 @@ class TestRainFocusDestinationOfLists(TestRainFocusDestination):
 class TestRainFocusDestinationThatFails(TestRainFocusDestination):
     async def _answer(self, request: web.Request) -> web.Response:
         return web.Response(status=503, text="<html>no</html>")
+
+
+class TestWebhookDestination(DestinationContract):
+    status = 204
+
+    def make(self, directory: Path, /) -> AbstractAsyncContextManager[Destination]:
+        return self._make()
+
+    @asynccontextmanager
+    async def _make(self) -> AsyncIterator[Destination]:
+        app = web.Application()
+        app.router.add_post("/hook", self._answer)
+        async with TestServer(app) as server:
+            url = str(server.make_url("/hook"))
+            async with open_session(url, connections=4, request_class=MeteredRequest) as session:
+                yield WebhookDestination(
+                    *("hook", url, [b"k" * 32]),
+                    timeout_seconds=5.0,
+                    session=session,
+                    clock=VirtualClock(),
+                    attempt_of=Attempt,
+                    failed=failed,
+                )
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=self.status)
+
+
+class TestWebhookDestinationThatFails(TestWebhookDestination):
+    status = 503

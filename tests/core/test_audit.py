@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.core.audit import Backlog, Sums, outcomes_of, report
+from engine.core.audit import Addressed, Backlog, Sums, outcomes_of, report
 from engine.model import Append, Event, Kind, Outcome
 
 KEYS = [bytes([n]) * 32 for n in range(4)]
@@ -15,7 +15,7 @@ def append(first: int, keys: list[int], *, source: str = "crm", kind: int = Kind
 
 def backlog(watermark: int = 0, sources: set[str] | None = None, accounted: dict[int, int] | None = None) -> Backlog:
     known = {KEYS[n]: offset for n, offset in (accounted or {}).items()}
-    return Backlog("demo", watermark, None if sources is None else frozenset(sources), known)
+    return Backlog("demo", watermark, Addressed(None if sources is None else frozenset(sources)), known)
 
 
 def counted(backlog: Backlog, *appends: Append) -> tuple[int, int]:
@@ -44,6 +44,13 @@ def test_a_replay_counts_for_the_destination_it_was_made_for() -> None:
     mine, other = (append(n, [0], source="", kind=Kind.REPLAY, to=to) for n, to in enumerate(["demo", "other"]))
     assert counted(backlog(sources={"web"}), mine) == (1, 0)
     assert counted(backlog(sources={"web"}), other) == (0, 1)
+
+
+def test_a_change_counts_for_those_that_deliver_changes_and_nothing_else_does() -> None:
+    change, profile = append(0, [0, 1], source="", kind=Kind.CHANGE), append(2, [0])
+    assert counted(backlog(), change, profile) == (1, 2)
+    forward = Backlog("hook", 0, Addressed(frozenset(), Kind.CHANGE), {})
+    assert counted(forward, change, profile) == (2, 1)
 
 
 def test_reasons_add_up_under_their_outcome_and_every_outcome_is_there() -> None:

@@ -143,6 +143,18 @@ def test_per_audience_the_newest_qualification_wins(older: float, newer: float, 
     assert fold_audiences({"a": both["older"]}, {"a": both["newer"]}) == {"a": both[winner]}
 
 
+@pytest.mark.parametrize(
+    ("older", "newer", "kept"), [("VIP", "", "VIP"), ("", "VIP", "VIP"), ("VIP", "Guests", "Guests")]
+)
+@pytest.mark.parametrize(("first", "then"), [(1.0, 2.0), (1.0, 1.0), (2.0, 1.0)])
+def test_an_audience_keeps_the_name_it_was_given_last(
+    older: str, newer: str, kept: str, first: float, then: float
+) -> None:
+    """Not every call names it: an event without the name must not take an attendee out of what is chosen by name."""
+    folded = fold_audiences({"a": Membership(True, first, older)}, {"a": Membership(False, then, newer)})
+    assert folded == {"a": Membership(then < first, max(first, then), kept)}
+
+
 def test_audiences_that_are_not_mentioned_stay() -> None:
     one, other = {"a": Membership(True, 1.0)}, {"b": Membership(True, 1.0)}
     assert fold_audiences(one, other) == one | other

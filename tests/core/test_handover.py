@@ -67,6 +67,17 @@ def test_being_in_one_of_several_is_enough() -> None:
     assert exclusion(profile({VIP: False, STAFF: True}), only(VIP, STAFF)) == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("Summit registrants", ""), ("summit registrants", "audience"), ("", "audience")]
+)
+def test_an_audience_may_be_chosen_by_its_name(name: str, reason: str) -> None:
+    one = profile({STAFF: True})
+    one.audiences = {STAFF: Membership(True, 1.0, name)}
+    policy = Policy(audiences=frozenset({VIP}), names=frozenset({"Summit registrants", ""}), exits="flag:in")
+    assert exclusion(one, policy) == reason
+    assert flag(one, policy) is (None if reason else True)
+
+
 def test_without_audiences_in_the_config_whoever_has_none_may_go_and_whoever_left_all_may_not() -> None:
     assert exclusion(profile(None), Policy()) == ""
     assert exclusion(profile({VIP: True}), Policy()) == ""

@@ -11,7 +11,7 @@ FIRST, FOLLOWING = 100, 500
 
 
 def stored(name: str, identity: str = "here") -> ConsumerState:
-    return ConsumerState(name, identity, 100, 250, 300, clean=False, paused=True, counts={"delivered": 3})
+    return ConsumerState(name, identity, 100, 250, 300, clean=False, paused=True, counts={"delivered": 150})
 
 
 def test_who_is_where_it_was_goes_on_untouched() -> None:
@@ -61,7 +61,7 @@ def test_everybody_is_looked_at_whoever_comes_first() -> None:
 
 
 def test_the_start_up_error_says_what_can_be_done() -> None:
-    state = ConsumerState("old", "here", 0, FOLLOWING, FOLLOWING, clean=True)
+    state = ConsumerState("old", "here", 0, FOLLOWING, FOLLOWING, clean=True, counts={"delivered": FOLLOWING})
     assert orphan_problem(state, FOLLOWING) == (
         "destination 'old' is in the data directory (with up to 0 undelivered events) but not in the configuration: "
         "put it back, run 'rainfocus-engine destinations remove old' to expire its backlog, "

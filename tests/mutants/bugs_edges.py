@@ -20,8 +20,8 @@ from engine.dispatcher.books import Books
 def one_bad_record_refuses_the_batch() -> None:
     """a 400 for all: AEP never sends the good ones again"""
 
-    async def accept(original: Callable[..., Any], one: Any, request: Any) -> Any:
-        answer = await original(one, request)
+    async def accept(original: Callable[..., Any], one: Any, *given: Any) -> Any:
+        answer = await original(one, *given)
         if answer.status == 207:
             raise Problem("unreadable", "one of the records is bad")
         return answer

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bugs_access
+import bugs_changes
 import bugs_edges
 import bugs_fold
 import bugs_storage
@@ -22,7 +23,7 @@ from bug import BUGS
 
 from engine.errors import EngineError
 
-__all__ = ["BUGS", "bugs_access", "bugs_edges", "bugs_fold", "bugs_storage", "bugs_wire"]
+__all__ = ["BUGS", "bugs_access", "bugs_changes", "bugs_edges", "bugs_fold", "bugs_storage", "bugs_wire"]
 
 BROKEN = (AssertionError, TimeoutError, EngineError, pytest.fail.Exception)
 """How a promise is seen to be broken. Anything else is an error in the test, or in the bug."""

@@ -328,7 +328,7 @@ def test_an_ambiguous_path_is_not_followed() -> None:
 def test_the_status_of_an_audience(status: str, realized: bool) -> None:
     entry = {"status": status, "lastQualificationTime": "2026-10-02T08:15:30Z", "name": "VIP"}
     audiences = read({"email": "lea@example.com", "audiences": {"3f0c": entry}}).events[0].audiences
-    assert audiences == {"ups/3f0c": Membership(realized, 1790928930.0)}
+    assert audiences == {"ups/3f0c": Membership(realized, 1790928930.0, "VIP")}
 
 
 @pytest.mark.parametrize(
@@ -390,6 +390,14 @@ def test_one_audience_under_two_names_keeps_the_newer_qualification() -> None:
     assert read({"email": "lea@example.com", "audiences": entries}).events[0].audiences == {
         "ups/a": Membership(False, 2.0)
     }
+
+
+@pytest.mark.parametrize("name", ["UPS/A", "ups/A", "Ups/A", "A"])
+def test_the_case_of_a_namespace_means_nothing_and_that_of_an_id_does(name: str) -> None:
+    entry = {"status": "realized", "lastQualificationTime": "2026-10-02T00:00:00Z"}
+    parsed = read({"email": "lea@example.com", "audiences": {name: entry}})
+    assert parsed.events[0].audiences == {"ups/A": Membership(True, 1790899200.0)}
+    assert parsed.dropped == []
 
 
 def test_the_time_of_an_event_is_kept_only_where_it_decides() -> None:

@@ -22,6 +22,7 @@ from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
 from engine.metrics import Metrics
 from engine.model import HeldKind, LetterState
 from engine.ports import LetterFilter
+from engine.profiles.changes import ChangeReader
 from engine.service import create_admin_app, create_service_app, document
 from engine.service.openapi import SCOPES
 from engine.service.operations import ADMIN, INGRESS
@@ -156,6 +157,7 @@ def service_app(control: FakeControl) -> web.Application:
     ingress = Ingress(
         IngressConfig(),
         {},
+        changes=ChangeReader(max_events=1),
         intake=lambda: pytest.fail("no events here"),
         readiness=list,
         access=access,

@@ -26,6 +26,8 @@ SOON_SECONDS = 1e-4
 
 Fields = dict[str, Any]
 
+EDITED = "edited at RainFocus"
+
 
 class Person:
     """One attendee's durable events, in the journal's order, and which of them may be outside the fold."""
@@ -35,10 +37,20 @@ class Person:
         self.states: list[Fields] = [{}]  # after each
         self.forgotten_below = 0
         self.given_up: dict[str, set[int]] = {}  # destination -> indexes of events that may be outside its fold
+        self.edits: list[int] = []  # indexes of what RainFocus itself has reported: in nobody's fold
 
     def add(self, fields: Fields) -> None:
         self.events.append(fields)
         self.states.append(self.states[-1] | fields)
+
+    def edit(self) -> None:
+        """RainFocus has reported a change. What it holds since then may stay, unless an event comes after it."""
+        self.edits.append(len(self.events))
+        self.add({"city": EDITED})
+
+    def profiles_from(self, index: int) -> int:
+        """How many of its events from this one on a producer has sent."""
+        return len(self.events) - index - sum(edit >= index for edit in self.edits)
 
     def index_after(self, version: int) -> int:
         """How many of its events it takes to get to this version."""
@@ -52,7 +64,7 @@ class Person:
         )
 
     def outside(self, destination: str) -> set[int]:
-        return self.given_up.get(destination, set()) | set(range(self.forgotten_below))
+        return self.given_up.get(destination, set()) | set(self.edits) | set(range(self.forgotten_below))
 
     def give_up(self, destination: str, after: int, through: int) -> None:
         self.given_up.setdefault(destination, set()).update(range(after, through))
@@ -83,6 +95,9 @@ class Facts:
         self.left_at: list[float] = []
         self.life = 0
         self._silence: list[tuple[int, float, float]] = []  # (life, from, until)
+        self._reported: dict[bytes, list[str]] = {}  # key -> ids of its durable changes, in order
+        self._excused: set[str] = set()  # ids of changes of somebody who was forgotten
+        self._forwarded: dict[bytes, list[str]] = {}  # key -> ids as they were taken first
         self._awaited: tuple[str, asyncio.Event] = ("", asyncio.Event())
 
     def begins(self, what: str) -> None:
@@ -109,11 +124,32 @@ class Facts:
             self.people.setdefault(email, Person()).add(fields)
         elif event.kind == Kind.FORGET and (email := self.emails.get(event.key)):
             self.people[email].forgotten_below = len(self.people[email].events)
+            self._excused.update(self._reported.get(event.key, ()))
+        elif event.kind == Kind.CHANGE:
+            (change,) = msgspec.json.decode(event.content, type=list[Fields])
+            self._reported.setdefault(event.key, []).append(change["id"])
+            self.people[self.emails[event.key]].edit()
 
     def check_acknowledged(self) -> None:
         durable = {(email, one.get("version")) for email, person in self.people.items() for one in person.events}
         if lost := self.acknowledged - durable:
             self.broken("acknowledged means durable", f"{len(lost)} lost, such as {min(lost)}")
+
+    # -- what RainFocus reports -----------------------------------------------------------------------------------
+
+    def forwarded(self, key: bytes, ids: list[str]) -> None:
+        """Somebody has taken these changes of one person, oldest first."""
+        known = self._forwarded.setdefault(key, [])
+        known += [id for id in dict.fromkeys(ids) if id not in known]
+        self.seen["forwarded"] += 1
+
+    def check_forwarded(self) -> None:
+        """At least once, in order: what was taken first came first. What was forgotten may be missing."""
+        for key, reported in self._reported.items():
+            taken = self._forwarded.get(key, [])
+            owed = [id for id in dict.fromkeys(reported) if id in taken or id not in self._excused]
+            if taken != owed:
+                self.broken("every change is forwarded, in order", f"{taken} of {owed}")
 
     # -- the wire -------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,8 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     purges: float
     pauses: float
     audits: float
+    edits: float  # a person who repeats is edited at RainFocus itself, which reports it
+    unheard: float  # whoever is told of that does not take it, or its answer is lost
     # -- the end of a life
     stops: float  # it is stopped instead of killed
     moment: str  # "turn", "time", "store", "commit", "settle"
@@ -157,6 +159,8 @@ def _drawn(source: random.Random) -> dict[str, Any]:
         "stops": choose([0.0, 0.0, 0.5, 1.0]),
         "moment": choose(["turn", "turn", "time", "store", "commit", "settle"]),
         "storage": choose(["memory"] * 5 + ["files"]),
+        "edits": sometimes(0.3, 0.5),
+        "unheard": sometimes(0.7, 0.5),
     }
 
 
@@ -195,6 +199,8 @@ CALM: dict[str, Any] = {
     "purges": 0.0,
     "pauses": 0.0,
     "audits": 0.0,
+    "edits": 0.0,
+    "unheard": 0.0,
     "repeats": 0.0,
     "backfill": 0.0,
     "reclaim_seconds": 0.0,

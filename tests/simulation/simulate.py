@@ -32,6 +32,7 @@ SOMETIMES = (
     *("commit failed", "settle failed", "refused", "reset", "reply lost", "silence", "cut off", "landed late", "pause"),
     *("duplicate", "superseded", "suppressed", "rejected", "refused as a whole", "bisected", "given up", "garbled"),
     *("token failed", "revoked", "unauthorized", "forbidden", "breaker open", "held", "forgotten", "replayed"),
+    *("edited", "forwarded", "a change was busy", "a change was taken and lost"),
     *("purged", "audited", "impatient", "sent again", "refused at the door", "disk error", "power lost: random"),
 )
 """A set of runs in which one of these never happened proves less than it says."""

@@ -24,6 +24,7 @@ from engine.core.verdicts import judge
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account
 from engine.dispatcher.books import Books
+from engine.dispatcher.changes import Changes
 from engine.dispatcher.consumer import Consumer
 from engine.model import Append, Batch, Profile, Reply, Verdict, VerdictKind
 from engine.pipeline.commit import CommitStage
@@ -171,6 +172,45 @@ def an_unknown_attempt_is_suppressed_later(monkeypatch: pytest.MonkeyPatch) -> N
         return original(consumer, profile, stored)
 
     wrap(monkeypatch, attempts, "_record", record)
+
+
+EDITING = {"edits": 0.5, "repeats": 0.7, "suppress": True, "ledger": True, "events": 1, "requests": 14}
+
+
+@bug(within=100, **EDITING)
+def a_digest_survives_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Books, "changed", lambda books, key, attendee_id, at: None)
+
+
+@bug(within=100, **EDITING)
+def a_digest_survives_a_change_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory knows of the change until the next settling transaction, and nobody does after it."""
+
+    def take(original: Callable[..., Any], books: Books) -> tuple[Transition, Any]:
+        transition, notices = original(books)
+        transition.verdicts = [entry for entry in transition.verdicts if entry.outcome]
+        books.recent = {key: entry for key, entry in books.recent.items() if entry.outcome}
+        return transition, notices
+
+    wrap(monkeypatch, Books, "take", take)
+
+
+@bug(within=400, **EDITING, way_seconds=0.1, pause_seconds=0.05, rate=500.0, burst=10, moment="time", life_seconds=5.0)
+def an_attempt_that_was_under_way_is_certain_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Changes, "came", lambda changes, key: False)
+
+
+@bug(within=100, **EDITING, unheard=0.3)
+def a_newer_change_replaces_an_older_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As profiles do: the newest state is forwarded, and what led to it is lost."""
+    monkeypatch.setattr("engine.assembly.forwards.join_changes", lambda older, newer: (newer, 0))
+
+
+@bug(within=100, **EDITING, unheard=0.3)
+def what_comes_back_is_forwarded_after_what_came_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "engine.assembly.forwards.join_changes", lambda older, newer: (newer[:-1] + b"," + older[1:], 0)
+    )
 
 
 @bug(within=200, poison=0.2, replays=0.3, lives=3)

@@ -16,16 +16,19 @@ from typing import Any
 from unittest import mock
 
 import anyio
+import msgspec
 from disk import Disk, DiskJournal, DiskState, key_of
-from facts import Facts, Fields
+from facts import EDITED, Facts, Fields
 from files import PATCHES, Files, FilesJournal, FilesState
 from knobs import Knobs
+from receiver import Receiver
 from store import LISTING, PLAIN, OtherSide, Session
 
 from engine.assembly import Engine, outward
 from engine.config import Config
 from engine.dispatcher import consumer, holding
 from engine.errors import EngineError, Stopped
+from engine.model import Append, Event, Kind
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, VirtualLoop
 
@@ -34,6 +37,8 @@ SETTLED_SOON_SECONDS = 0.3
 """Within this time, beyond twice what a settling transaction takes, a process has written down what it was told."""
 END_SECONDS = 7_200.0
 """Without faults everything has its outcome within this time."""
+
+HOOK = {"name": "hook", "url": "https://hook.example", "secret": "QUJD" * 8}
 
 LONGEST: dict[str, Callable[[Knobs], float]] = {
     "commit": lambda knobs: knobs.commit_seconds,
@@ -63,6 +68,7 @@ def config_of(knobs: Knobs) -> Config:
             "max_attempts": knobs.max_attempts,
         },
     }
+    again = {name: value for name, value in destination["retry"].items() if name != "max_attempts"}
     rate = {"requests_per_second": knobs.rate, "burst": knobs.burst, "max_concurrency": knobs.concurrency}
     return Config.from_dict(
         {
@@ -76,6 +82,7 @@ def config_of(knobs: Knobs) -> Config:
                 {**destination, "name": "plain", "event_code": PLAIN},
                 {**destination, "name": "listing", "event_code": LISTING, "encoding": "array"},
             ],
+            "forward": [{**HOOK, "rate": rate, "retry": again | {"max_attempts": 1_000}}] if knobs.edits else [],
         }
     )
 
@@ -86,7 +93,7 @@ class Life:
     def __init__(self, engine: Engine, journal: DiskJournal | FilesJournal, state: DiskState | FilesState) -> None:
         self.engine, self.journal, self.state = engine, journal, state
         # Profiles in memory when last looked at. Recovery may take in more than the share; it only drains then.
-        self.most = dict.fromkeys(("plain", "listing"), 10**9)
+        self.most = dict.fromkeys(("plain", "listing", "hook"), 10**9)
 
 
 class World:
@@ -100,6 +107,9 @@ class World:
         self.said: list[Fields] = []
         self.producers = [random.Random(f"producer {number} {knobs.seed}") for number in range(knobs.producers)]
         self.operator = random.Random(f"operator {knobs.seed}")
+        self.planner = random.Random(f"planner {knobs.seed}")
+        self.changes = 0
+        self.unreported: list[Event] = []  # RainFocus reports a change until that is accepted, in order
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -108,8 +118,12 @@ class World:
         process = object()
         journal, state = self.disk.boot(process)
         self.other_side.boot(process)
+        hook = Receiver(
+            self.knobs, self.facts, lambda: self.other_side.process is process, lambda: self.other_side.faulty
+        )
         engine = Engine(
             self.config,
+            destinations={"hook": hook} if self.knobs.edits else {},
             journal=journal,
             state=state,
             clock=VirtualClock(),
@@ -126,6 +140,8 @@ class World:
             for number in range(self.knobs.producers):
                 people.start_soon(self._produce, life, number)
             people.start_soon(self._operate, life)
+            if self.knobs.edits:
+                people.start_soon(self._plan, life)
             await self._until_the_end(life)
             if self.random.random() < self.knobs.stops:
                 self.facts.seen["stopped"] += 1
@@ -271,6 +287,35 @@ class World:
         if not report["ok"]:
             self.facts.broken("conservation", str(report["problems"]))
 
+    async def _plan(self, life: Life) -> None:
+        """People who work in RainFocus itself edit attendees there, now and then."""
+        knobs = self.knobs
+        for _ in range(knobs.requests):
+            await anyio.sleep(self.planner.expovariate(1 / max(0.05, knobs.pause_seconds)))
+            if self.planner.random() < knobs.edits:
+                self._edit()
+            with suppress(EngineError):
+                await self._report(life)
+
+    def _edit(self) -> None:
+        """Those of whom the same is said again and again: only they could be suppressed."""
+        known = sorted(email for email in self.facts.people if email.startswith("flip"))
+        if not known:
+            return
+        email = self.planner.choice(known)
+        for stored in self.other_side.stored.values():
+            if email in stored:
+                stored[email]["city"] = EDITED
+        self.changes += 1
+        content = msgspec.json.encode([{"id": f"c{self.changes}", "record": {"attendee": {"email": email}}}])
+        self.unreported.append(Event(key_of(email), content, kind=Kind.CHANGE, attendee_id="a1"))
+        self.facts.seen["edited"] += 1
+
+    async def _report(self, life: Life) -> None:
+        while self.unreported:
+            await life.engine.intake.accept(Append([self.unreported[0]], ""))
+            self.unreported.pop(0)
+
     def _look(self, life: Life) -> None:
         """At what can be seen at any moment: the sums are even, and memory is bounded."""
         parts = life.engine._parts
@@ -295,6 +340,10 @@ class World:
         await life.engine.__aenter__()
         for name in ("plain", "listing"):
             await life.engine.resume(name)
+        while self.unreported:
+            with suppress(EngineError):  # a small journal may be full still
+                await self._report(life)
+            await anyio.sleep(0.5)
         await self._until_settled(life)
         await self._check_audit(life)
         self._look(life)
@@ -315,6 +364,7 @@ class World:
     def _judge(self) -> None:
         facts = self.facts
         facts.check_acknowledged()
+        facts.check_forwarded()
         facts.check_rate(self.knobs.rate, self.knobs.burst)
         for event, stored in self.other_side.stored.items():
             for email, person in facts.people.items():
@@ -328,7 +378,7 @@ class World:
         left = [event for event in self.disk.left() if event.content != b"{}"]
         for key, below in forgotten.items():
             mine = sum(event.key == key and event.kind == 0 for event in left)
-            if below and mine > len(self.facts.people[self.facts.emails[key]].events) - below:
+            if below and mine > self.facts.people[self.facts.emails[key]].profiles_from(below):
                 self.facts.broken("forgotten means erased", f"{mine} events of {self.facts.emails[key]} are left")
 
 

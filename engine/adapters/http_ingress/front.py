@@ -12,14 +12,16 @@ from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.problems import Problem, prepare
 from engine.adapters.http_ingress.request import IngressAnswer, IngressRequest
+from engine.config import RAINFOCUS
 
 PROFILES = "/v1/profiles"
+CHANGES = f"/v1/sources/{RAINFOCUS}"
 TOKEN = "/oauth/token"
 
 
 def create_ingress_app(ingress: Ingress) -> web.Application:
-    """`POST /v1/profiles`, `GET /v1/receipts/{id}`, `POST /oauth/token`, `/livez` and `/readyz`. Run it with
-    `auto_decompress=False` where the runner is ours; below another application it works either way."""
+    """`POST /v1/profiles`, `/v1/sources/rainfocus` and `/oauth/token`, `GET /v1/receipts/{id}`, `/livez` and `/readyz`.
+    Run it with `auto_decompress=False` where the runner is ours; below another application it works either way."""
     app = web.Application()
     prepare(app, ingress.random)
     add_ingress_routes(app, ingress)
@@ -30,10 +32,16 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
     """Onto an application that was given to `prepare`."""
 
     async def post_profiles(request: web.Request) -> web.Response:
-        return _last_if_unread(request, _response(await ingress.handle(await _ingress_request(request))))
+        answer = await ingress.handle(await _ingress_request(request, PROFILES))
+        return _last_if_unread(request, _response(answer))
+
+    async def post_changes(request: web.Request) -> web.Response:
+        answer = await ingress.handle_changes(await _ingress_request(request, CHANGES))
+        return _last_if_unread(request, _response(answer))
 
     async def post_token(request: web.Request) -> web.Response:
-        return _last_if_unread(request, _response(await ingress.issue_token(await _ingress_request(request))))
+        answer = await ingress.issue_token(await _ingress_request(request, TOKEN))
+        return _last_if_unread(request, _response(answer))
 
     async def get_receipt(request: web.Request) -> web.Response:
         return _response(await ingress.receipt(head_of(request), request.match_info["id"]))
@@ -48,6 +56,7 @@ def add_ingress_routes(app: web.Application, ingress: Ingress) -> None:
         await ingress.close()
 
     app.router.add_post(PROFILES, post_profiles, expect_handler=_later)
+    app.router.add_post(CHANGES, post_changes, expect_handler=_later)
     app.router.add_post(TOKEN, post_token, expect_handler=_later)
     app.router.add_get("/v1/receipts/{id}", get_receipt)
     app.router.add_get("/livez", livez)
@@ -59,7 +68,7 @@ def head_of(request: web.BaseRequest) -> Head:
     return Head(request.headers, request.remote or "")
 
 
-async def _ingress_request(request: web.Request) -> IngressRequest:
+async def _ingress_request(request: web.Request, path: str) -> IngressRequest:
     here = request.content.is_eof()
     return IngressRequest(
         head_of(request),
@@ -67,7 +76,7 @@ async def _ingress_request(request: web.Request) -> IngressRequest:
         received=await _here(request) if here else b"",
         chunks=None if here else _chunks(request),
         decoded=getattr(request.content, "total_compressed_bytes", None) is not None,
-        mount=request.rel_url.raw_path.removesuffix(PROFILES),
+        mount=request.rel_url.raw_path.removesuffix(path),
     )
 
 

@@ -19,6 +19,7 @@ from engine.adapters.http_ingress.request import (
     IngressRequest,
     lane_of,
     media_type,
+    require_rainfocus,
     source_of,
     wait_seconds,
 )
@@ -39,15 +40,25 @@ ANSWER_SHARE = 0.95
 JSON_HEADERS = {"Content-Type": "application/json"}
 
 
+class _Way(msgspec.Struct, frozen=True):
+    """How the body of one request is read, and as what it enters the journal."""
+
+    media_type: str
+    reader: BodyReader
+    source: str
+    lane: Lane
+
+
 class Ingress:
     """`intake` and `readiness` are asked anew every time: the engine behind them starts and stops. `readers`: source ->
-    (reader of its bodies, its lane), the first one is the default."""
+    (reader of its bodies, its lane), the first one is the default. `changes` reads what RainFocus pushes."""
 
     def __init__(
         self,
         config: IngressConfig,
         readers: Mapping[str, tuple[BodyReader, Lane]],
         *,
+        changes: BodyReader,
         intake: Callable[[], Intake],
         readiness: Callable[[], list[str]],
         access: Access,
@@ -55,7 +66,7 @@ class Ingress:
         metrics: Metrics,
         random: random_module.Random | None = None,
     ) -> None:
-        self._config, self._readers = config, readers
+        self._config, self._readers, self._changes = config, readers, changes
         self._intake, self._readiness = intake, readiness
         self._access, self._metrics = access, metrics
         self._bodies = Bodies(config, inflate)
@@ -67,15 +78,26 @@ class Ingress:
 
     async def handle(self, request: IngressRequest) -> IngressAnswer:
         """`POST /v1/profiles`. When cancelled, a commit under way goes on."""
-        return await self._answered(self._accept(request), request.head, "post_profiles")
+        return await self._answered(self._accept(request, self._of_producer), request.head, "post_profiles")
 
-    async def _accept(self, request: IngressRequest) -> IngressAnswer:
-        head = request.head
-        caller = self._access.require(head, SCOPE)
-        kind = media_type(head.headers)
+    async def handle_changes(self, request: IngressRequest) -> IngressAnswer:
+        """`POST /v1/sources/rainfocus`: as `handle`, of what has changed there."""
+        return await self._answered(self._accept(request, self._of_rainfocus), request.head, "post_changes")
+
+    def _of_producer(self, request: IngressRequest, caller: Caller) -> _Way:
+        kind = media_type(request.head.headers)
         source = source_of(request.query, caller, self._readers)
         reader, lane = self._readers[source]
-        lane = lane_of(request.query, lane)
+        return _Way(kind, reader, source, lane_of(request.query, lane))
+
+    def _of_rainfocus(self, request: IngressRequest, caller: Caller) -> _Way:
+        """Changes are control events: without a source, so that every destination judges them one by one."""
+        require_rainfocus(caller)
+        return _Way(media_type(request.head.headers, csv=False), self._changes, "", Lane.LIVE)
+
+    async def _accept(self, request: IngressRequest, way_of: Callable[[IngressRequest, Caller], _Way]) -> IngressAnswer:
+        caller = self._access.require(request.head, SCOPE)
+        way = way_of(request, caller)
         intake = self._intake()
         refusal = intake.refusal()
         if refusal is not None:
@@ -85,8 +107,8 @@ class Ingress:
         received_at = anyio.current_time()
         until = received_at + self._config.answer_timeout_seconds * ANSWER_SHARE
         try:
-            parsed = await self._bodies.parse(body, request, kind, reader, until)
-            append = Append(parsed.events, source, lane)
+            parsed = await self._bodies.parse(body, request, way.media_type, way.reader, until)
+            append = Append(parsed.events, way.source, way.lane)
             id = await self._store(append, caller, intake, until) if parsed.events else None
         finally:
             self._metrics.ack_seconds.observe(anyio.current_time() - received_at)
@@ -127,6 +149,7 @@ class Ingress:
             self._metrics.rejected(rejection.reason)
         for dropped in parsed.dropped:
             self._metrics.fields_dropped[dropped.reason] += 1
+        self._metrics.fields_dropped.update(parsed.unlisted)
 
     async def _report(
         self, parsed: Parsed, id: str | None, request: IngressRequest, caller: Caller, intake: Intake

@@ -10,6 +10,7 @@ import msgspec
 from engine.adapters.http_ingress.access import Caller, Head
 from engine.adapters.http_ingress.denials import Denied
 from engine.adapters.http_ingress.problems import Problem
+from engine.config import RAINFOCUS
 from engine.model import Lane
 
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
@@ -50,17 +51,16 @@ class IngressAnswer(msgspec.Struct):
     body: bytes
 
 
-def media_type(headers: Mapping[str, str]) -> str:
+def media_type(headers: Mapping[str, str], *, csv: bool = True) -> str:
     """Raises Problem (415) for what is neither JSON, NDJSON nor CSV in UTF-8: above all for what a form of a stranger's
-    page can send without asking first."""
+    page can send without asking first. Without `csv` that is refused too."""
     given, *parameters = (it.strip().lower() for it in headers.get("content-type", "").split(";"))
     known = MEDIA_TYPES.get(given)
     if known is None and given.startswith("application/") and given.endswith("+json"):
         known = JSON
-    if known is None:
-        raise Problem(
-            "unsupported-media-type", f"Content-Type must be {JSON}, {NDJSON} or {CSV}", supported=[*MEDIA_TYPES]
-        )
+    if known is None or (known == CSV and not csv):
+        wanted = f"{JSON}, {NDJSON} or {CSV}" if csv else f"{JSON} or {NDJSON}"
+        raise _unsupported(f"Content-Type must be {wanted}")
     charset = next((it.partition("=")[2].strip('" ') for it in parameters if it.startswith("charset")), "utf-8")
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise _unsupported("the body must be UTF-8")
@@ -78,10 +78,22 @@ def source_of(query: Mapping[str, str], caller: Caller, sources: Mapping[str, ob
         raise Problem("bad-request", f"there is no such source; there are {', '.join(sources)}")
     if asked and caller.source and asked != caller.source:
         raise Denied("source", f"this key may only write to the source {caller.source}", caller=caller.name)
+    if caller.source == RAINFOCUS:
+        raise Denied("source", f"this key may only write to /v1/sources/{RAINFOCUS}", caller=caller.name)
     source = asked or caller.source or next(iter(sources))
     if source not in sources:
         raise Problem("bad-request", "the source of this key is not configured")
     return source
+
+
+def require_rainfocus(caller: Caller) -> None:
+    """A key that is limited to another source may not speak for RainFocus, nor one that is limited to some
+    destinations: a change concerns them all. Raises Problem."""
+    if caller.source not in ("", RAINFOCUS):
+        raise Denied("source", f"this key may only write to the source {caller.source}", caller=caller.name)
+    if caller.destinations is not None:
+        detail = "a change concerns every destination, and this key is limited to some"
+        raise Denied("destination", detail, caller=caller.name)
 
 
 def lane_of(query: Mapping[str, str], default: Lane) -> Lane:

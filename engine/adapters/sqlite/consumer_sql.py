@@ -7,6 +7,9 @@ import sqlite3
 from engine.model import NOTHING
 from engine.ports import ConsumerState
 
+REMOVED = ""
+"""The identity of a consumer that was removed and has left letters: no destination has it."""
+
 
 def consumer_ids(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT name, id FROM consumer"))
@@ -15,7 +18,9 @@ def consumer_ids(connection: sqlite3.Connection) -> dict[str, int]:
 def read_consumers(connection: sqlite3.Connection) -> list[ConsumerState]:
     found = []
     for id, name, identity, start, watermark, read_to, clean, paused, skipped in connection.execute(
-        "SELECT id, name, identity, start, watermark, read_to, clean, paused, not_addressed FROM consumer ORDER BY id"
+        "SELECT id, name, identity, start, watermark, read_to, clean, paused, not_addressed FROM consumer "
+        "WHERE identity <> ? ORDER BY id",
+        (REMOVED,),
     ):
         counts = dict(connection.execute("SELECT name, events FROM count WHERE consumer = ?", (id,)))
         events, profiles = connection.execute(
@@ -73,15 +78,38 @@ def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
 
 
 def rename_consumer(connection: sqlite3.Connection, old: str, new: str) -> None:
-    """Raises ValueError when there is one of the new name."""
-    if connection.execute("SELECT 1 FROM consumer WHERE name = ?", (new,)).fetchone():
+    """Letters that a removed one of the new name has left are its own from now on. Raises ValueError when there is one
+    of the new name."""
+    known = connection.execute("SELECT id, identity FROM consumer WHERE name = ?", (new,)).fetchone()
+    if known is not None and known[1] != REMOVED:
         raise ValueError(f"there is a destination {new!r} already")
+    connection.execute("BEGIN IMMEDIATE")
+    if known is not None:
+        move = "UPDATE held SET consumer = (SELECT id FROM consumer WHERE name = ?) WHERE consumer = ?"
+        connection.execute(move, (old, known[0]))
+        connection.execute("DELETE FROM consumer WHERE id = ?", (known[0],))
     connection.execute("UPDATE consumer SET name = ? WHERE name = ?", (new, old))
+    connection.execute("COMMIT")
 
 
 def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
+    """Its letters stay, under its name, until they are purged, too old, or of somebody who is forgotten."""
+    row = connection.execute("SELECT id FROM consumer WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return
     connection.execute("BEGIN IMMEDIATE")
-    for table in ("count", "verdicts", "ledger", "held"):
-        connection.execute(f"DELETE FROM {table} WHERE consumer = (SELECT id FROM consumer WHERE name = ?)", (name,))
-    connection.execute("DELETE FROM consumer WHERE name = ?", (name,))
+    for table in ("count", "verdicts", "ledger"):
+        connection.execute(f"DELETE FROM {table} WHERE consumer = ?", row)
+    connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", row)
+    connection.execute("UPDATE consumer SET identity = ?, paused = 0 WHERE id = ?", (REMOVED, *row))
+    connection.execute(
+        "DELETE FROM consumer WHERE id = ? AND NOT EXISTS (SELECT 1 FROM held WHERE held.consumer = consumer.id)", row
+    )
     connection.execute("COMMIT")
+
+
+def forget_in_removed(connection: sqlite3.Connection, key: bytes) -> None:
+    """Nobody reads the journal for them any more, so whoever carries out a forget does it for them as well."""
+    connection.execute(
+        "DELETE FROM held WHERE key = ? AND consumer IN (SELECT id FROM consumer WHERE identity = ?)", (key, REMOVED)
+    )

@@ -19,24 +19,29 @@ _HELD = "id, kind, at, reason, excerpt, state, profile"
 _KINDS, _STATES = frozenset(HeldKind), frozenset(LetterState)
 
 
-def hold(connection: sqlite3.Connection, id: int, held: Held) -> None:
-    profile = held.profile
-    if held.kind == HeldKind.WAITING:
-        connection.execute("DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'", (id, profile.key))
-    connection.execute(
+def hold(connection: sqlite3.Connection, id: int, several: Sequence[Held]) -> None:
+    """A WAITING one takes the place of the key's earlier one, under an id of its own."""
+    connection.executemany(
+        "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting'",
+        ((id, held.profile.key) for held in several if held.kind == HeldKind.WAITING),
+    )
+    connection.executemany(
         "INSERT INTO held (consumer, kind, key, at, reason, excerpt, state, events, last, profile) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            id,
-            str(held.kind),
-            profile.key,
-            held.at,
-            held.reason,
-            held.excerpt,
-            str(held.state),
-            events_of(profile),
-            profile.last,
-            pack_profile(profile),
+            (
+                id,
+                str(held.kind),
+                held.profile.key,
+                held.at,
+                held.reason,
+                held.excerpt,
+                str(held.state),
+                events_of(held.profile),
+                held.profile.last,
+                pack_profile(held.profile),
+            )
+            for held in several
         ),
     )
 

@@ -86,6 +86,21 @@ def _read_held(connection: sqlite3.Connection) -> None:
             after = waiting[-1].id
 
 
+def glance(directory: Path) -> tuple[list[ConsumerState], int, int]:
+    """(consumers, first offset, next offset) of the files in a data directory, whoever owns it: as they are at the
+    moment, without a look at their contents. Raises DataDirectoryError when they cannot be read."""
+    problems: list[str] = []
+    try:
+        with _reading(directory / "state.db", problems) as state, _reading(directory / "journal.db", problems) as log:
+            if state is not None and log is not None:
+                first, end = log.execute("SELECT min(first), max(first + count) FROM append").fetchone()
+                following = max(journal_sql.marked(log), end or 0)
+                return consumer_sql.read_consumers(state), following if first is None else first, following
+    except DAMAGE as error:
+        problems.append(str(error))
+    raise DataDirectoryError(f"{directory} cannot be read: {'; '.join(problems)}")
+
+
 def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJournal:
     """`consumers`: what the state knows tells which offsets have to be there."""
     found = FoundJournal(path.exists())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from engine.adapters.sqlite import held_sql
+from engine.adapters.sqlite import consumer_sql, held_sql
 from engine.adapters.sqlite.file_format import FileFormat
 from engine.adapters.sqlite.upgrades import UPGRADES
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
@@ -49,7 +49,10 @@ _NO_LETTERS = (
 )
 _UPSERT = """
 INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (consumer, key) DO UPDATE SET
-    outcome = excluded.outcome, reason = excluded.reason, digest = excluded.digest, at = excluded.at,
+    outcome = CASE excluded.outcome WHEN '' THEN outcome ELSE excluded.outcome END,
+    reason = CASE excluded.outcome WHEN '' THEN reason ELSE excluded.reason END,
+    at = CASE WHEN excluded.outcome = '' AND outcome <> '' THEN at ELSE excluded.at END,
+    digest = excluded.digest,
     settled_through = max(settled_through, excluded.settled_through),
     confirmed_through = max(confirmed_through, excluded.confirmed_through),
     attendee_id = CASE excluded.attendee_id WHEN '' THEN attendee_id ELSE excluded.attendee_id END
@@ -72,12 +75,11 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
     for key, _ in transition.forget:
         _forget(connection, id, key)
     row = _write_verdicts(connection, id, transition)
-    for held in transition.hold:
-        held_sql.hold(connection, id, held)
-    for key, through in transition.drop:
-        connection.execute(
-            "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?", (id, key, through)
-        )
+    held_sql.hold(connection, id, transition.hold)
+    connection.executemany(
+        "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?",
+        [(id, key, through) for key, through in transition.drop],
+    )
     for letter, state in transition.letters:
         connection.execute("UPDATE held SET state = ? WHERE id = ? AND state <> 'purged'", (str(state), letter))
     connection.executemany(
@@ -107,6 +109,7 @@ def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transit
 def _forget(connection: sqlite3.Connection, id: int, key: bytes) -> None:
     connection.execute("DELETE FROM ledger WHERE consumer = ? AND key = ?", (id, key))
     connection.execute("DELETE FROM held WHERE consumer = ? AND key = ?", (id, key))
+    consumer_sql.forget_in_removed(connection, key)
     for row, packed in connection.execute("SELECT id, packed FROM verdicts WHERE consumer = ?", (id,)).fetchall():
         if key not in packed:
             continue

@@ -68,18 +68,48 @@ class Consumers:
         assert await state.accounted("attendees") == {key_of("lea"): 6, key_of("bo"): 4, key_of("cy"): 5}
 
     @promise
-    async def test_nothing_is_left_of_a_removed_consumer(self, trial: StateTrial) -> None:
+    async def test_of_a_removed_consumer_only_its_letters_are_left(self, trial: StateTrial) -> None:
         state = await trial.open("plain", "listing")
         for name in ("plain", "listing"):
             await settle(state, name, verdicts=[verdict("lea", 3)], hold=[waiting("bo", 4), letter("cy", 5)])
         await state.remove_consumer("plain")
+        state = await trial.after_crash(state)
         assert [one.name for one in await state.consumers()] == ["listing"]
-        assert [name for name, _ in await state.letters(LetterFilter(), 10)] == ["listing"]
+        assert sorted(name for name, _ in await state.letters(LetterFilter(), 10)) == ["listing", "plain"]
         await state.add_consumer(consumer_state("plain"))
-        assert await consumer_of(state, "plain") == consumer_state("plain")
+        fresh = await consumer_of(state, "plain")
+        assert (fresh.letters, fresh.held_profiles, fresh.counts) == (1, 0, {})
         assert await state.keys("plain", [key_of("lea"), key_of("bo")]) == {}
         assert await state.accounted("plain") == {}
         assert (await key_state(state, "lea", "listing")).entry is not None
+
+    @promise
+    async def test_letters_of_a_removed_consumer_are_purged_and_forgotten_like_others(self, trial: StateTrial) -> None:
+        state = await trial.open("plain", "listing")
+        await settle(state, "plain", hold=[letter("bo", 4), letter("cy", 5)])
+        await state.remove_consumer("plain")
+        await settle(state, "listing", forget=[(key_of("bo"), 6)])
+        assert [held.profile.key for _, held in await state.letters(LetterFilter(), 10)] == [key_of("cy")]
+        assert await state.purge_letters(LetterFilter(consumer="plain")) == 1
+        assert await state.letters(LetterFilter(), 10) == []
+
+    @promise
+    async def test_a_consumer_takes_the_name_of_a_removed_one_and_its_letters(self, trial: StateTrial) -> None:
+        state = await trial.open("plain", "listing")
+        for name in ("plain", "listing"):
+            await settle(state, name, hold=[letter("cy", 5)])
+        await state.remove_consumer("plain")
+        await state.rename_consumer("listing", "plain")
+        assert [(one.name, one.letters) for one in await state.consumers()] == [("plain", 2)]
+        assert {name for name, _ in await state.letters(LetterFilter(), 10)} == {"plain"}
+
+    @promise
+    async def test_a_removed_consumer_without_letters_leaves_nothing(self, trial: StateTrial) -> None:
+        state = await trial.open("plain", "listing")
+        await settle(state, "plain", verdicts=[verdict("lea", 3)], hold=[waiting("bo", 4)])
+        await state.remove_consumer("plain")
+        await state.add_consumer(consumer_state("plain"))
+        assert await consumer_of(state, "plain") == consumer_state("plain")
 
     @promise
     async def test_each_consumer_has_books_of_its_own(self, trial: StateTrial) -> None:

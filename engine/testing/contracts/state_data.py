@@ -31,6 +31,11 @@ def verdict(name: str, through: int, confirmed: int = NOTHING, **more: Any) -> L
     return LedgerEntry(key_of(name), settled_through=through, confirmed_through=confirmed, **fields)
 
 
+def change(name: str, attendee_id: str = "", at: float = NOW) -> LedgerEntry:
+    """The destination says that the attendee of `name` was changed there."""
+    return LedgerEntry(key_of(name), "", "", NOTHING, at=at, attendee_id=attendee_id)
+
+
 def waiting(name: str, last: int, *, events: int = 1) -> Held:
     return Held(HeldKind.WAITING, profile(name, last, events=events), NOW, "straggler")
 

@@ -9,7 +9,8 @@ from engine.core.codec import newer_entry
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry
 from engine.ports import State, Transition
 from engine.testing.contracts.harness import key_of, promise
-from engine.testing.contracts.state_data import consumer_of, letter, verdict, waiting
+from engine.testing.contracts.state_data import NOW, consumer_of, letter, verdict, waiting
+from engine.testing.contracts.state_data import change as change_of
 
 if TYPE_CHECKING:
     from engine.testing.contracts.state import StateTrial
@@ -68,6 +69,8 @@ def transition(random: random.Random, consumer: str, offset: int, watermark: int
         verdict(name, offset - random.randint(0, 9), random.choice([NOTHING, offset]), digest=b"%d" % offset)
         for name in names[: random.randint(0, 3)]
     ]
+    if random.random() < 0.3:
+        change.verdicts.append(change_of(names[5], random.choice(["", f"a{offset}"]), at=NOW + offset))
     change.hold = [waiting(names[3], offset, events=random.randint(1, 4))] if random.random() < 0.5 else []
     if random.random() < 0.3:
         change.hold.append(letter(names[4], offset))

@@ -11,6 +11,7 @@ from engine.model import NOTHING, HeldKind, LetterState
 from engine.ports import ConsumerState, LetterFilter, Transition
 from engine.testing.contracts.harness import key_of, promise
 from engine.testing.contracts.state_data import (
+    change,
     consumer_of,
     entry_of,
     key_state,
@@ -60,6 +61,27 @@ class Settling:
         entry = await entry_of(state, "lea")
         assert (entry.outcome, entry.settled_through, entry.confirmed_through) == ("expired", 4, 2)
         assert entry.attendee_id == "a1"
+
+    @promise
+    async def test_a_change_takes_the_digest_away_and_keeps_what_happened(self, trial: StateTrial) -> None:
+        state = await trial.open()
+        await settle(state, verdicts=[verdict("lea", 3, 3, digest=b"sure", at=9.0), verdict("bo", 4, digest=b"sure")])
+        await settle(state, verdicts=[change("lea", "a1"), change("new", "a2", at=5.0)])
+        await settle(state, verdicts=[change("bo"), verdict("bo", 8, 8, digest=b"again")], watermark=9)
+        for _ in range(2):
+            assert await entry_of(state, "lea") == verdict("lea", 3, 3, at=9.0, attendee_id="a1")
+            assert await entry_of(state, "new") == change("new", "a2", at=5.0)
+            assert (await entry_of(state, "bo")).digest == b"again", "what was confirmed since is certain"
+            state = await trial.reopen(state)
+        await settle(state, verdicts=[verdict("new", 12, outcome="expired", at=6.0)])
+        assert await entry_of(state, "new") == verdict("new", 12, outcome="expired", at=6.0, attendee_id="a2")
+
+    @promise
+    async def test_a_change_is_no_outcome_of_anything(self, trial: StateTrial) -> None:
+        state = await trial.open()
+        await settle(state, verdicts=[change("lea", "a1")], read_to=10)
+        assert await state.accounted("plain") == {}
+        assert (await consumer_of(state)).settled_through == NOTHING
 
     @promise
     async def test_keys_answers_before_and_after_what_happens_in_the_background(self, trial: StateTrial) -> None:
