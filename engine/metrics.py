@@ -87,7 +87,7 @@ class AccountMetrics:
 
 
 class Metrics:
-    """All of one engine; nothing global."""
+    """All of one engine; nothing global. `coded`: counts by outcome and reason -> events by (error code, outcome)."""
 
     def __init__(self) -> None:
         self.events_accepted = 0
@@ -99,6 +99,7 @@ class Metrics:
         self.stalls: Counter[tuple[str, str]] = Counter()  # by stage and destination
         self.ack_seconds = Histogram()
         self.journal_fsync_seconds = Histogram()
+        self.coded: Callable[[Mapping[str, int]], Mapping[tuple[str, str], int]] = lambda counts: {}
         self._destinations: dict[str, DestinationMetrics] = {}
         self._accounts: dict[str, AccountMetrics] = {}
         self._gauges: dict[str, tuple[str, list[tuple[Labels, Callable[[], float]]]]] = {}
@@ -169,6 +170,12 @@ class Metrics:
             for name, metrics in by_name:
                 rows += _outcome_rows(name, outcome, metrics.counts)
             yield _counter(f"engine_events_{outcome}", f"Events that ended {outcome}.", rows)
+        coded = [
+            ((("destination", name), ("code", code), ("outcome", outcome)), float(events))
+            for name, metrics in by_name
+            for (code, outcome), events in self.coded(metrics.counts).items()
+        ]
+        yield _counter("engine_events_by_code", "Events that were excluded or failed, by error code.", coded)
         requests = [
             ((("destination", name), ("outcome", outcome)), float(count))
             for name, metrics in by_name

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from engine.errors import Overloaded
+from engine.history import History, HistoryControl
 from engine.model import NOTHING, Append, Batch, Held, HeldKind, LedgerEntry, LetterState, Notice, Profile, Reply
 
 
@@ -115,7 +116,8 @@ class Transition(msgspec.Struct):
     `drop`: (key, through): the key's WAITING profile is deleted if its `profile.last` <= through.
     `letters`: (id, new state). `forget`: (key, offset): delete the key's ledger entry, held profiles and dead
     letters, but remember it as settled through `offset` for `accounted`. `accounted`: (key, offset): settled through
-    `offset`, without a trace in the ledger. `counts`: increments.
+    `offset`, without a trace in the ledger. `counts`: increments, also of the run of the hour of `at`. `fates` and
+    `audiences` (by audience): what the run says beside them, see `history.Run`; in events.
     `watermark`, `read_to`, `not_addressed`, `clean`, `paused`: new values, None leaves them.
     """
 
@@ -127,6 +129,9 @@ class Transition(msgspec.Struct):
     forget: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     accounted: list[tuple[bytes, int]] = msgspec.field(default_factory=list)
     counts: dict[str, int] = msgspec.field(default_factory=dict)
+    fates: dict[str, int] = msgspec.field(default_factory=dict)
+    audiences: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    at: float = 0.0  # epoch seconds: when it is written
     watermark: int | None = None
     read_to: int | None = None
     not_addressed: int | None = None
@@ -163,7 +168,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
-class State(Protocol):
+class State(History, Protocol):
     """Ledger, held profiles, counts, watermarks and pauses, in one file of their own.
 
     Reads see every transaction whose `settle` has returned. Deletes nothing that recovery needs: what `accounted`
@@ -346,7 +351,7 @@ class Intake(Protocol):
         when it cannot be followed any more and is not settled yet. Raises Stopped when the engine ends first."""
 
 
-class Control(Protocol):
+class Control(HistoryControl, Protocol):
     """What the admin API, the dashboard and the command line ask of an engine. The engine implements it.
 
     Answers are JSON-ready dictionaries; keys are shown as 64 hex digits, times as epoch seconds. Unknown destination
@@ -395,9 +400,6 @@ class Control(Protocol):
     async def audit(self) -> dict[str, object]:
         """The conservation sums, recomputed from storage: {"ok": bool, "destinations": {name: {"accepted", …,
         "pending", "residual"}}, "problems": [text]}"""
-
-    def runs(self) -> list[dict[str, object]]:
-        """Hourly windows, newest first, with AEP's names."""
 
     def alerts(self) -> dict[str, object]:
         """{"alerts": [{"alert", "when", "destination", "state", "since", "figure", "threshold", "summary", …}], what is

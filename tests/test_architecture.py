@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1] / "engine"
 
 FLOORS = {
     **dict.fromkeys(["model", "errors"], 0),
-    **dict.fromkeys(["config", "ports", "metrics"], 1),
+    **dict.fromkeys(["config", "ports", "history", "metrics"], 1),
     **dict.fromkeys(["profiles", "core"], 2),
     "adapters": 3,
     "dispatcher": 4,
@@ -30,7 +30,7 @@ FLOORS = {
     "cli": 8,
     **dict.fromkeys(["__init__", "__main__"], 9),  # the front door: nobody inside goes through it
 }
-SIDE_BY_SIDE = {("testing", "assembly"), ("bench", "testing"), ("bench", "assembly")}
+SIDE_BY_SIDE = {("ports", "history"), ("testing", "assembly"), ("bench", "testing"), ("bench", "assembly")}
 """On one floor, and still one of them uses the other."""
 
 APART = "sandbox"
@@ -58,12 +58,13 @@ ONLY_FOR_TYPES = {
     ("engine.assembly.alerting", "engine.assembly.build"),
     ("engine.assembly.audit", "engine.assembly.build"),
     ("engine.assembly.control", "engine.assembly.build"),
+    ("engine.assembly.past", "engine.assembly.build"),
     ("engine.assembly.gauges", "engine.assembly.build"),
     *(
         (f"engine.testing.contracts.{whole}_{part}", f"engine.testing.contracts.{whole}")
         for whole, parts in {
             "journal": ("reading", "offsets", "erasing", "space"),
-            "state": ("model", "letters", "settling", "consumers", "keeping", "alerts"),
+            "state": ("model", "letters", "settling", "consumers", "keeping", "runs", "alerts"),
         }.items()
         for part in parts
     ),

@@ -127,7 +127,7 @@ def in_code(page: Path) -> Iterator[str]:
 
 def commands(page: Path) -> list[list[str]]:
     """The arguments of every call of our program."""
-    parts = (part for line in in_code(page) for part in re.split(r"\s(?:&&|\||&)(?:\s|$)", line.strip()))
+    parts = (part for line in in_code(page) for part in re.split(r"\s(?:&&|\||&|>)(?:\s|$)", line.strip()))
     ours = (part for part in parts if re.match(rf"(?:ExecStart=)?(?:\S*/)?{PROGRAM}\s", part))
     return [words[1:] for part in ours if "…" not in part and len(words := shlex.split(part, comments=True)) > 1]
 

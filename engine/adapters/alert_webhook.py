@@ -59,11 +59,11 @@ class WebhookNotifier:
                 asyncio.timeout(self._timeout_seconds),
                 self._session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                return self._concluded(response)
+                return self._answered(response)
         except (aiohttp.ClientError, OSError, ValueError) as failure:
-            return Told(_reason(failure))
+            return Told(_trouble(failure))
 
-    def _concluded(self, response: ClientResponse) -> Told:
+    def _answered(self, response: ClientResponse) -> Told:
         """Nothing of the answer is read but its head: a receiver has nothing to say that we would act on."""
         if 200 <= response.status < 300:
             return Told("ok")
@@ -93,7 +93,7 @@ def signed(secret: str, id: str, body: bytes, now: float) -> dict[str, str]:
     }
 
 
-def _reason(failure: Exception) -> str:
+def _trouble(failure: Exception) -> str:
     if isinstance(failure, TimeoutError):
         return "timeout"
     if isinstance(failure, aiohttp.ClientConnectorDNSError):

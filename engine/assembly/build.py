@@ -11,7 +11,7 @@ import msgspec
 from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteJournal, SqliteState
+from engine.adapters.sqlite import LedgerLimits, LetterLimits, RunLimits, SqliteJournal, SqliteState
 from engine.assembly.alerting import Alerting, open_alerting
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
@@ -27,7 +27,6 @@ from engine.core.breaker import Breaker
 from engine.core.pace import Pace
 from engine.core.progress import patience_of_sending
 from engine.core.reconcile import disagreements, orphan_problem, reconcile
-from engine.core.runs import Runs
 from engine.core.window import Window
 from engine.dispatcher import Account, Consumer
 from engine.dispatcher.consumer import ConsumerPolicy
@@ -56,7 +55,6 @@ class Parts(msgspec.Struct):
     notes: list[str]
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
-    runs: Runs
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
     alerting: Alerting = None  # type: ignore[assignment]
@@ -113,7 +111,6 @@ async def open_parts(
         notes,
         builder.described,
         builder.testers,
-        pipeline.settler.runs,
         problems,
     )
     parts.control = EngineControl(parts)
@@ -128,14 +125,15 @@ def build_storage(
     """The journal and the state file beside it; the data directory is owned until the stack closes. Not opened yet."""
     ledger = LedgerLimits(config.ledger.enabled, config.ledger.retention_days, config.ledger.max_keys)
     letters = LetterLimits(config.dead_letters.retention_days, config.dead_letters.max_count)
+    runs = RunLimits(config.runs.retention_days, config.runs.max_audiences)
     if own_journal is not None or config.journal.kind == "memory":
         journal = own_journal or MemoryJournal(max_bytes=config.journal.max_bytes)
-        return journal, own_state or SqliteState(None, ledger=ledger, letters=letters)
+        return journal, own_state or SqliteState(None, ledger=ledger, letters=letters, runs=runs)
     directory = stack.enter_context(owned(config.data_dir))
     journal = SqliteJournal(
         directory / "journal.db", max_bytes=config.journal.max_bytes, min_free_bytes=config.journal.min_free_bytes
     )
-    return journal, own_state or SqliteState(directory / "state.db", ledger=ledger, letters=letters)
+    return journal, own_state or SqliteState(directory / "state.db", ledger=ledger, letters=letters, runs=runs)
 
 
 async def resume(config: Config, state: State, tail: JournalTail) -> tuple[dict[str, ConsumerState], list[str]]:

@@ -10,6 +10,9 @@ import anyio
 import msgspec
 
 from engine.assembly.audit import audit_running
+from engine.assembly.past import PastControl
+from engine.core.codes import code_of
+from engine.core.person import summary
 from engine.dispatcher import Account, Consumer
 from engine.model import Append, Event, Held, Kind, Lane, LetterState, Profile
 from engine.ports import LetterFilter
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
 REPLAY_AT_ONCE = 500
 
 
-class EngineControl:
+class EngineControl(PastControl):
     """See `ports.Control`."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._consumers = {consumer.name: consumer for consumer in parts.consumers}
 
     # -- state ----------------------------------------------------------------------------------------------------
@@ -132,10 +135,13 @@ class EngineControl:
             "leased" if leased else "waiting" if waiting else "held" if held else "settled" if settled else "unknown"
         )
         pending = sum(profile.events for profile in (waiting, leased) if profile is not None)
+        outcome, reason = (entry.outcome, entry.reason) if entry and settled else (None, None)
         return {
             "state": state,
-            "outcome": entry.outcome if entry and settled else None,
-            "reason": entry.reason if entry and settled else None,
+            "summary": summary(state, outcome, reason, letters, consumer.trouble()),
+            "outcome": outcome,
+            "reason": reason,
+            "code": code_of(reason),
             "at": entry.at if entry else None,
             "attendee_id": entry.attendee_id if entry else None,
             "confirmed_through": entry.confirmed_through if entry and settled else None,
@@ -163,6 +169,7 @@ class EngineControl:
                 "key": profile.key.hex(),
                 "kind": held.kind,
                 "reason": held.reason,
+                "code": code_of(held.reason),
                 "excerpt": held.excerpt,
                 "attempts": profile.tries,
                 "events": profile.events,
@@ -217,9 +224,6 @@ class EngineControl:
 
     async def audit(self) -> dict[str, object]:
         return await audit_running(self._parts)
-
-    def runs(self) -> list[dict[str, object]]:
-        return self._parts.runs.report()
 
     def alerts(self) -> dict[str, object]:
         return self._parts.alerting.report()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from engine.core.codes import by_code
 from engine.dispatcher import Account, Consumer
 from engine.metrics import Metrics
 from engine.ports import Clock
@@ -37,6 +38,7 @@ class LoopLag:
 
 def register_gauges(metrics: Metrics, parts: Parts) -> None:
     """Nothing is read here; every gauge is asked at the scrape."""
+    metrics.coded = by_code
     journal = parts.journal
     metrics.gauge("engine_journal_bytes", "Live pages plus WAL.", lambda: float(journal.size().bytes))
     metrics.gauge("engine_journal_max_bytes", "The journal's limit.", lambda: float(journal.size().max_bytes))

@@ -19,10 +19,12 @@ from engine.cli import (
     dead_letters,
     demo,
     destinations,
+    export,
     forget,
     journal,
     keys,
     output,
+    runs,
     sandbox,
     send,
     serve,
@@ -120,6 +122,8 @@ app.command("send", rich_help_panel=RUN)(send.send)
 app.command("bench", rich_help_panel=RUN)(bench.bench)
 app.command("status", rich_help_panel=SEE)(status.status)
 app.command("top", rich_help_panel=SEE)(top.top)
+app.command("runs", rich_help_panel=SEE)(runs.runs)
+app.command("export", rich_help_panel=SEE)(export.export)
 app.command("audit", rich_help_panel=SEE)(audit.audit)
 app.add_typer(alerts.commands, name="alerts", rich_help_panel=SEE)
 app.add_typer(journal.commands, name="journal", rich_help_panel=SEE)

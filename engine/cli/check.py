@@ -50,7 +50,7 @@ def check(
     leave for each destination. This prints the values of the file, e-mail addresses too, since it is your file and
     your terminal. Exit 1 if a record is rejected.
 
-    Examples:
+    Example:
 
         rainfocus-engine check --connect
 

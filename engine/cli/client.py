@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ import aiohttp
 
 from engine.cli.person import is_key, key_of_person
 from engine.errors import EngineError
+from engine.history import OutcomeFilter, RunFilter
 from engine.model import LetterState
 from engine.ports import LetterFilter
 
@@ -141,6 +143,30 @@ class Client:
         query = {name: str(value) for name, value in conditions(which).items()}
         query |= {"dry_run": "true"} if dry_run else {}
         return _mapping(await self.call("DELETE", "/v1/dead-letters", query=query))
+
+    # -- the past -------------------------------------------------------------------------------------------------
+
+    async def runs(self, which: RunFilter, limit: int, cursor: str) -> dict[str, Any]:
+        audience = "*" if which.audience is None else which.audience
+        given = {"destination": which.consumer, "audience": audience, "since": which.since, "until": which.until}
+        query = _query(given | {"limit": limit, "cursor": cursor})
+        return _mapping(await self.call("GET", "/v1/runs", query=query))
+
+    async def export(self, which: OutcomeFilter, format: str) -> AsyncIterator[bytes]:
+        given = {"destination": which.consumer, "outcome": which.outcome, "since": which.since, "until": which.until}
+        url, query = f"{self.url}/v1/outcomes", _query(given | {"format": format})
+        try:
+            async with self.session.get(url, params=query, allow_redirects=False) as response:
+                if response.status >= 300:
+                    raise self._error(response.status, await _decoded(response))
+                async for data in response.content.iter_any():
+                    yield data
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"{self.url} did not answer to the end ({trouble(error)})") from error
+
+
+def _query(given: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in given.items() if value not in (None, "")}
 
 
 def conditions(which: LetterFilter) -> dict[str, Any]:

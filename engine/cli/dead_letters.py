@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,14 +13,13 @@ from engine.cli import output
 from engine.cli.confirm import confirm
 from engine.cli.options import DEFAULT_KEY_VARIABLE, ConfigPath, Json, KeyVariable, Url, Yes
 from engine.cli.reach import Api, Target, reach
+from engine.cli.times import moment
 from engine.errors import EngineError
 from engine.model import HeldKind
 from engine.ports import LetterFilter
 
 commands = typer.Typer(no_args_is_help=True, help="See, replay and purge profiles that could not be delivered.")
 PAGE = 500
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-AGO = re.compile(r"(\d+)([smhdw])\Z")
 
 
 class Class(StrEnum):
@@ -166,21 +163,6 @@ def chosen(
     )
 
 
-def moment(given: str | None, option: str, now: float) -> float | None:
-    """Epoch seconds of "2026-03-01", "2026-03-01T12:00:00+01:00" (UTC where no zone is given) or, ago, "2h"."""
-    if given is None:
-        return None
-    if ago := AGO.match(given):
-        return now - int(ago[1]) * UNITS[ago[2]]
-    try:
-        parsed = datetime.fromisoformat(given)
-    except ValueError:
-        raise typer.BadParameter(
-            "is not a time: write 2026-03-01, 2026-03-01T12:00:00Z, 2h or 7d", param_hint=option
-        ) from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-
-
 async def _list(target: Target, which: LetterFilter, limit: int) -> dict[str, Any]:
     """As many pages as `limit` takes."""
     async with reach(target) as api:
@@ -217,10 +199,10 @@ async def _purge(target: Target, which: LetterFilter, dry_run: bool) -> dict[str
 
 
 def _show_list(answer: dict[str, Any]) -> None:
-    headers = ("id", "destination", "class", "reason", "attempts", "events", "at", "key", "answer")
+    headers = ("id", "destination", "class", "code", "reason", "attempts", "events", "at", "key", "answer")
     rows = [
         (
-            *(str(it.get("id")), it.get("destination"), it.get("kind"), it.get("reason")),
+            *(str(it.get("id")), it.get("destination"), it.get("kind"), it.get("code"), it.get("reason")),
             *(it.get("attempts", 0), it.get("events", 0), output.when(it.get("at")), str(it.get("key"))[:12]),
             it.get("excerpt"),
         )

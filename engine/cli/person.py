@@ -26,6 +26,13 @@ def key_of_person(person: str) -> bytes:
     return key_of(address)
 
 
+def read_key(given: str) -> str:
+    """A key. Raises BadParameter, without quoting it, for what is none."""
+    if not is_key(given):
+        raise typer.BadParameter("is not a key of 64 hexadecimal digits", param_hint="--key")
+    return given
+
+
 def read_person(argument: str) -> str:
     """The argument, or the first line of stdin for "-": an address in the arguments shows in the list of processes."""
     person = (sys.stdin.readline() if argument == "-" else argument).strip()

@@ -15,7 +15,9 @@ import msgspec
 from engine.cli import output
 from engine.cli.person import key_of_person
 from engine.config import Config, locate
+from engine.core import exports
 from engine.errors import EngineError
+from engine.history import OutcomeFilter, RunFilter
 from engine.ports import Control, LetterFilter
 
 CONNECT_SECONDS = 2.0
@@ -64,6 +66,11 @@ class Api(Protocol):
 
     async def letters(self, which: LetterFilter, limit: int, after: int, with_content: bool) -> dict[str, Any]: ...
 
+    async def runs(self, which: RunFilter, limit: int, cursor: str) -> dict[str, Any]: ...
+
+    def export(self, which: OutcomeFilter, format: str) -> AsyncIterator[bytes]:
+        """Of the destination `which.consumer`, of all if that is empty."""
+
     async def replay(self, which: LetterFilter, dry_run: bool) -> dict[str, Any]: ...
 
     async def purge(self, which: LetterFilter, dry_run: bool) -> dict[str, Any]: ...
@@ -111,14 +118,29 @@ class Files:
     async def letters(self, which: LetterFilter, limit: int, after: int, with_content: bool) -> dict[str, Any]:
         return await self._control.letters(which, limit, after=after, with_content=with_content)
 
+    async def runs(self, which: RunFilter, limit: int, cursor: str) -> dict[str, Any]:
+        if which.consumer is not None:
+            self._known(which.consumer)
+        return await self._control.runs(which, limit, cursor=cursor)
+
+    async def export(self, which: OutcomeFilter, format: str) -> AsyncIterator[bytes]:
+        names = [self._known(which.consumer)] if which.consumer else self._names()
+        yield exports.head(format).encode()
+        for name in names:
+            async for rows in self._control.outcomes(msgspec.structs.replace(which, consumer=name)):
+                yield exports.text(rows, format).encode()
+
     async def replay(self, which: LetterFilter, dry_run: bool) -> dict[str, Any]:
         return await self._control.replay(which, dry_run=dry_run)
 
     async def purge(self, which: LetterFilter, dry_run: bool) -> dict[str, Any]:
         return await self._control.purge(which, dry_run=dry_run)
 
+    def _names(self) -> list[str]:
+        return [str(it["name"]) for it in self._control.destinations()]
+
     def _known(self, name: str) -> str:
-        names = [str(it["name"]) for it in self._control.destinations()]
+        names = self._names()
         if name not in names:
             raise EngineError(f"there is no destination {name!r}; there are {', '.join(names)}")
         return name

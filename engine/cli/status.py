@@ -10,7 +10,7 @@ import typer
 from engine.cli import output
 from engine.cli.destinations import destination_table
 from engine.cli.options import DEFAULT_KEY_VARIABLE, ConfigPath, Json, KeyVariable, Url
-from engine.cli.person import read_person
+from engine.cli.person import read_key, read_person
 from engine.cli.reach import Target, reach
 
 MaybePerson = Annotated[
@@ -22,15 +22,18 @@ MaybePerson = Annotated[
     ),
 ]
 
+Key = Annotated[str | None, typer.Option("--key", metavar="HEX", help="The key instead: 64 hexadecimal digits.")]
+
 
 def status(
     email: MaybePerson = None,
+    key: Key = None,
     config: ConfigPath = None,
     url: Url = None,
     key_env: KeyVariable = DEFAULT_KEY_VARIABLE,
     json: Json = False,
 ) -> None:
-    """Show how the engine is; with EMAIL, what became of that attendee at every destination.
+    """Show how the engine is; with EMAIL or --key, what became of that attendee at every destination.
 
     The address travels in the body of a request, never in a URL. It shows in the list of processes and in the shell's
     history, though: use - to hand it in on stdin.
@@ -40,11 +43,13 @@ def status(
         rainfocus-engine status lea@example.com
     """
     target = Target(config, url, key_env)
-    if email is None:
+    if email is not None and key is not None:
+        raise typer.BadParameter("is one person and --key another; give one of them", param_hint="EMAIL")
+    if email is None and key is None:
         answer = asyncio.run(_status(target))
         output.print_json(answer) if json else show_status(answer)
         return
-    person = read_person(email)
+    person = read_key(key) if key is not None else read_person(email or "")
     answer = asyncio.run(_lookup(target, person))
     output.print_json(answer) if json else _show_person(answer)
 
@@ -102,13 +107,15 @@ def account_table(accounts: list[dict[str, Any]]) -> Any:
 
 def _show_person(answer: dict[str, Any]) -> None:
     output.say(f"key {answer.get('key', '')}")
-    headers = ("destination", "state", "outcome", "reason", "at", "attendee id", "pending", "dead letters")
+    for name, it in answer.get("destinations", {}).items():
+        output.say(f"{name}: {it.get('summary', '')}")
+    headers = ("destination", "state", "outcome", "code", "at", "attendee id", "pending", "dead letters")
     rows = [
         (
             name,
             it.get("state"),
             it.get("outcome"),
-            it.get("reason"),
+            it.get("code"),
             output.when(it.get("at")),
             it.get("attendee_id"),
             it.get("pending_events", 0),

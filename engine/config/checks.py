@@ -12,6 +12,7 @@ from engine.config.checks_alerts import check_alerts
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.forward import RAINFOCUS, check_forward
 from engine.config.problems import Reader, is_loopback
+from engine.config.runs import check_runs
 from engine.config.tables import Tables
 
 
@@ -20,6 +21,7 @@ def check(config: Tables, reader: Reader) -> None:
     _check_listeners(config, reader)
     if config.journal.kind == "kafka":
         reader.report("journal.kind", 'the Kafka journal is not part of this version; use "sqlite"')
+    check_runs(config.runs, reader)
     for index, source in enumerate(config.sources):
         if source.name == RAINFOCUS:
             what = "is the source that stands for RainFocus itself (POST /v1/sources/rainfocus); choose another name"

@@ -31,6 +31,7 @@ from engine.config.kinds import (
     Variable,
 )
 from engine.config.problems import read_secret
+from engine.config.runs import RunsConfig
 from engine.config.sending import RateConfig as RateConfig
 from engine.config.sending import RetryConfig as RetryConfig
 from engine.errors import ConfigError
@@ -215,6 +216,7 @@ class Tables(Table, frozen=True, kw_only=True):
     buffer: BufferConfig = BufferConfig()
     ledger: LedgerConfig = LedgerConfig()
     dead_letters: DeadLettersConfig = DeadLettersConfig()
+    runs: RunsConfig = RunsConfig()
     sources: tuple[SourceConfig, ...] = field(default=(SourceConfig(),), name="source")
     accounts: tuple[AccountConfig, ...] = field(default=(AccountConfig(),), name="account")
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")

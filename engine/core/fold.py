@@ -149,3 +149,10 @@ def overtaken(part: Profile, confirmed_through: int) -> bool:
     it must not be sent any more."""
     emptied = part.content == EMPTY and not part.traits & _ERASED
     return emptied or confirmed_through > part.through
+
+
+def copy_to_store(profile: Profile) -> Profile:
+    """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
+    under = [copy_to_store(part) for part in profile.under] if profile.under else None
+    passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
+    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)

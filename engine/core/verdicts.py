@@ -80,6 +80,11 @@ def is_destination_fault(status: int) -> bool:
     return status >= 500 or STATUS.get(status) == VerdictKind.RETRY
 
 
+def kind_of_status(status: int) -> VerdictKind:
+    """What a status by itself leads to, whatever stands in the body."""
+    return _of_status(status) or VerdictKind.REJECT
+
+
 def is_throttled(status: int) -> bool:
     return status in (429, 503)
 
@@ -201,4 +206,13 @@ def _masked(word: str) -> str:
     return "<address>" if any(sign in word.lower() for sign in _AT_SIGNS) else word
 
 
-__all__ = ["CODES", "STATUS", "excerpt", "is_destination_fault", "is_throttled", "judge", "without_id"]
+__all__ = [
+    "CODES",
+    "STATUS",
+    "excerpt",
+    "is_destination_fault",
+    "is_throttled",
+    "judge",
+    "kind_of_status",
+    "without_id",
+]

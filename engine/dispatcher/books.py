@@ -7,14 +7,15 @@ durable ones by exactly what `open` and the transition on its way hold.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Protocol
 
 import msgspec
 
 from engine.core.audit import outcomes_of
 from engine.core.codec import newer_entry
-from engine.core.fold import events_of
+from engine.core.fold import copy_to_store, events_of
+from engine.dispatcher import fates
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
 from engine.ports import ConsumerState, KeyState, State, Transition
@@ -45,8 +46,9 @@ _DELIVERED = str(Outcome.DELIVERED)
 class Books:
     """The open transition and the running counts of one consumer."""
 
-    def __init__(self, state: ConsumerState, metrics: DestinationMetrics) -> None:
+    def __init__(self, state: ConsumerState, metrics: DestinationMetrics, *, activated: Set[str] | None = None) -> None:
         self.name = state.name
+        self._activated = activated  # its audiences; None: all
         self.start = state.start
         self.counts = Counter(state.counts)
         self.held_events = state.held_events  # in WAITING held profiles that are not in memory
@@ -59,6 +61,7 @@ class Books:
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
         self._skipped_above = 0
         self._notices: Notices = {}
+        self._deliveries = fates.Deliveries(activated)
         self.recent: dict[bytes, LedgerEntry] = {}  # verdicts that are not durable yet: the state file cannot know them
 
     # -- outcomes -------------------------------------------------------------------------------------------------
@@ -78,10 +81,7 @@ class Books:
         """The events of this profile have their outcome: the newest one this, the others merged into it. Whatever that
         is: what an earlier attempt may have brought there counts as known to be there, so that no replay of something
         older overwrites it."""
-        events = profile.events + len(profile.under or ())
-        self._count(f"{outcome}:{reason}" if reason else outcome, 1)
-        if events > 1:
-            self._count(Outcome.SUPERSEDED, events - 1)
+        self._count_profile(profile, f"{outcome}:{reason}" if reason else outcome)
         if profile.passed:
             self._overtaken(profile)
         through = profile.through if confirmed or not profile.certain else NOTHING
@@ -102,13 +102,17 @@ class Books:
             self._drop(profile)
         if profile.receipts or profile.under:
             self._notify(profile, Outcome.DELIVERED)
-        return profile.events + len(profile.under or ())
+        events = profile.events + len(profile.under or ())
+        if profile.audiences:
+            self._deliveries.add(self.open, profile.audiences, events)
+        return events
 
     def delivered(self, profiles: int, events: int) -> None:
         """So many profiles with so many events in them were given to `deliver`."""
         self._count(Outcome.DELIVERED, profiles)
         if events > profiles:
             self._count(Outcome.SUPERSEDED, events - profiles)
+        self._deliveries.close(self.open, events)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""
@@ -131,7 +135,8 @@ class Books:
     def _overtaken(self, profile: Profile) -> None:
         """Replayed dead letters that found a newer state confirmed: their events are excluded, the letters say why."""
         for part in profile.passed or ():
-            self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
+            name = self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
+            fates.count(self.open, part, name, 1, self._activated)
             self.open.letters.append((part.letter, LetterState.OVERTAKEN))
             self._notify(part, Outcome.EXCLUDED)
 
@@ -172,11 +177,8 @@ class Books:
         self.open.forget.append((key, offset))
         self.recent[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
         if held is not None:
-            events = events_of(held.profile)
-            self._count(f"{Outcome.EXCLUDED}:forgotten", 1)
-            if events > 1:
-                self._count(Outcome.SUPERSEDED, events - 1)
-            self.held_events -= events
+            self._count_profile(held.profile, f"{Outcome.EXCLUDED}:forgotten", passed=len(held.profile.passed or ()))
+            self.held_events -= events_of(held.profile)
             self.held_profiles -= 1
 
     def recount_letters(self, kept: int) -> None:
@@ -185,12 +187,22 @@ class Books:
         replayed = sum(state == LetterState.REPLAYED for _, state in self.open.letters)
         self.letters = kept + buried - replayed
 
-    def _count(self, name: str, events: int) -> None:
+    def _count_profile(self, profile: Profile, name: str, *, passed: int = 0) -> None:
+        """The newest event under this name, the others as merged into it; what became of it became of all."""
+        events = profile.events + len(profile.under or ()) + passed
+        name = self._count(name, 1)
+        if events > 1:
+            self._count(Outcome.SUPERSEDED, events - 1)
+        fates.count(self.open, profile, name, events, self._activated)
+
+    def _count(self, name: str, events: int) -> str:
+        """Returns the name it is counted under."""
         if name not in self.counts and len(self.counts) >= MOST_REASONS and ":" in name:
             name = f"{name.partition(':')[0]}:other"
         self.counts[name] += events
         self.open.counts[name] = self.open.counts.get(name, 0) + events
         self.metrics.count(name, events)
+        return name
 
     def _notify(self, profile: Profile, outcome: Outcome) -> None:
         receipts: list[tuple[Any, int, int]] = list(profile.receipts or ())
@@ -282,10 +294,3 @@ def _newer(entry: LedgerEntry, stored: KeyState) -> KeyState:
     confirmed = max(entry.confirmed_through, stored.entry.confirmed_through if stored.entry else NOTHING)
     held = stored.held if stored.held and stored.held.profile.last > entry.settled_through else None
     return KeyState(msgspec.structs.replace(entry, confirmed_through=confirmed), held)
-
-
-def copy_to_store(profile: Profile) -> Profile:
-    """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
-    under = [copy_to_store(part) for part in profile.under] if profile.under else None
-    passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
-    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)

@@ -85,7 +85,7 @@ class Consumer:
         self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
-        self.books = Books(state, metrics)
+        self.books = Books(state, metrics, activated=policy.handover.audiences)
         self.coalescer = Coalescer(merge)
         self.changes = Changes(self.books, self.coalescer, clock)
         self.lanes = LaneChooser()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from engine.core.fold import events_of
-from engine.dispatcher.books import copy_to_store
+from engine.core.fold import copy_to_store, events_of
 from engine.model import NOTHING, Held, HeldKind, Lane, Outcome, Profile
 
 if TYPE_CHECKING:

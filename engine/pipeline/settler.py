@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from engine.core.drain_rate import DrainRate
-from engine.core.runs import Runs
 from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
 from engine.errors import NoSpace, Stopped
@@ -45,7 +44,6 @@ class Settler:
         self._full = asyncio.Event()
         self._pauses: dict[str, float] = {}
         self.lock = anyio.Lock()
-        self.runs = Runs()
         self._released = 0
         self._asked: list[asyncio.Future[None]] = []
         self._closed: Stopped | None = None
@@ -165,6 +163,8 @@ class Settler:
     async def _write(self, transitions: list[Transition], patient: bool) -> None:
         while True:
             pauses = self._pauses.copy()
+            for transition in transitions:
+                transition.at = self._clock.time()
             try:
                 # Once handed to the file it is applied whatever happens to us, so we have to see it through.
                 with anyio.CancelScope(shield=True):
@@ -216,7 +216,6 @@ class Settler:
         consumer.holding.made_durable([held for held in transition.hold if held.kind == HeldKind.WAITING])
         for (tracker, outcome), events in notices.items():
             tracker.count(consumer.name, outcome, events)
-        self.runs.add(consumer.name, transition.counts, self._clock.time())
         self._drain.add(sum(transition.counts.values()), self._clock.monotonic())
 
     def _release(self) -> None:

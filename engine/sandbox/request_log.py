@@ -17,7 +17,8 @@ def printable(text: str) -> str:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One answered request. `status` 0: it got no answer. `key` is the start of the first record's e-mail hash."""
+    """One answered request. `status` 0: it got no answer. `key` is the start of the first record's e-mail hash,
+    `attendee` the id of the first attendee that was stored, "" if none was."""
 
     at: float  # epoch seconds
     method: str
@@ -30,6 +31,7 @@ class Request(msgspec.Struct, frozen=True):
     key: str
     traceparent: str
     fault: str  # kind of the fault that struck, "" without one
+    attendee: str = ""
 
 
 class RequestLog:

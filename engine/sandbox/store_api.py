@@ -50,6 +50,7 @@ class Call(msgspec.Struct):
     event: str  # named in the URL, "" if not
     content: Any  # decoded JSON, or the Refusal of a body that is none
     keys: list[str]  # e-mail hashes: of all records if a fault asks for them, else of the first
+    attendee: str = ""  # the first that was stored
 
     @property
     def records(self) -> list[Any]:
@@ -211,6 +212,7 @@ def _put(sandbox: Sandbox, call: Call, record: Record) -> str:
     attendee = sandbox.store.put(call.org_id, record, sandbox.clock.time())
     if sandbox.settings.push_writes:
         sandbox.push.offer(sandbox.push.record_of(attendee, "AttendeeUpdated"))
+    call.attendee = call.attendee or attendee.attendee_id
     return attendee.attendee_id
 
 
@@ -230,5 +232,6 @@ def _log(
             key=call.keys[0][:KEY_PREFIX] if call.keys else "",
             traceparent=printable(request.headers.get("traceparent", "")),
             fault=fault.kind if fault else "",
+            attendee=call.attendee,
         )
     )

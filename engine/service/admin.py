@@ -83,6 +83,8 @@ def _admit(operation: Operation, head: Head, access: Access) -> None:
         access.require_local(head)
         return
     caller = access.require(head, operation.scope)
+    if operation.also:
+        access.require(head, operation.also)
     if caller.destinations is not None and not operation.narrows:
         detail = "this concerns every destination, and this key is limited to some"
         raise Denied("destination", detail, caller=caller.name)

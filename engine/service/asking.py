@@ -90,9 +90,9 @@ class Conditions:
     """The conditions of one request, from its query and, for a POST, its JSON body. A name that is not known is an
     error: a misspelt condition must not select everything."""
 
-    def __init__(self, given: Mapping[str, object], also: tuple[str, ...]) -> None:
-        if given.keys() - {*CONDITIONS, *also}:
-            raise Problem("bad-request", f"an unknown condition; there are {', '.join((*CONDITIONS, *also))}")
+    def __init__(self, given: Mapping[str, object], names: tuple[str, ...]) -> None:
+        if given.keys() - {*names}:
+            raise Problem("bad-request", f"an unknown condition; there are {', '.join(names)}")
         self._given = given
 
     @classmethod
@@ -103,7 +103,12 @@ class Conditions:
             if body.keys() & given.keys():
                 raise Problem("bad-request", "a condition stands both in the query and in the body")
             given |= body
-        return cls({name: value for name, value in given.items() if value is not None}, also)
+        return cls({name: value for name, value in given.items() if value is not None}, (*CONDITIONS, *also))
+
+    @classmethod
+    def in_query(cls, request: web.Request, *names: str) -> Conditions:
+        """Of a question that has conditions of its own."""
+        return cls(_once(request.query), names)
 
     def which(self) -> LetterFilter:
         return LetterFilter(
@@ -116,6 +121,19 @@ class Conditions:
             since=self._read("since", _time),
             until=self._read("until", _time),
         )
+
+    def text(self, name: str) -> str | None:
+        return self._read(name, _text)
+
+    def moment(self, name: str) -> float | None:
+        """Epoch seconds."""
+        return self._read(name, _time)
+
+    def one_of(self, name: str, known: Mapping[str, object]) -> str | None:
+        found = self.text(name)
+        if found is not None and found not in known:
+            raise Problem("bad-request", f"{name} is not one of {', '.join(known)}")
+        return found
 
     def flag(self, name: str) -> bool:
         return bool(self._read(name, lambda it: {"true": True, "1": True, "false": False, "0": False}[str(it).lower()]))
@@ -153,6 +171,10 @@ _EXPECTED = {
     "key": "64 hexadecimal digits",
     "id": "a list of numbers",
     "ids": "a list of numbers",
+    "audience": "a text",
+    "cursor": "a text",
+    "format": "a text",
+    "outcome": "a text",
     "dry_run": "true or false",
     "content": "true or false",
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from engine.adapters.http_ingress import Access, Denied, Problem, head_of
+from engine.adapters.http_ingress import Access, Problem, head_of
 from engine.metrics import CONTENT_TYPE, Metrics
 from engine.model import LetterState
 from engine.ports import Control, LetterFilter
@@ -26,16 +26,15 @@ from engine.service.asking import (
     valid_email,
 )
 from engine.service.narrowed import Narrowed
-
-NO_SUCH = "there is no such destination; GET /v1/destinations lists them"
-Seen = Control | Narrowed
+from engine.service.past import PastHandlers, Seen, destination
 
 
-class Handlers:
+class Handlers(PastHandlers):
     """Named as the operations of the OpenAPI document. What they return is the JSON of the answer."""
 
     def __init__(self, control: Callable[[], Control], access: Access, metrics: Metrics | None) -> None:
-        self._control, self._access, self._metrics = control, access, metrics
+        super().__init__(control, access)
+        self._metrics = metrics
 
     # -- profiles -------------------------------------------------------------------------------------------------
 
@@ -55,7 +54,7 @@ class Handlers:
 
     async def get_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
-        return _destination(control, name)
+        return destination(control, name)
 
     async def test_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
@@ -66,29 +65,18 @@ class Handlers:
         control, name = self._named(request)
         await no_body(request)
         await control.pause(name)
-        return _destination(control, name)
+        return destination(control, name)
 
     async def resume_destination(self, request: web.Request) -> object:
         control, name = self._named(request)
         await no_body(request)
         await control.resume(name)
-        return _destination(control, name)
+        return destination(control, name)
 
     def _named(self, request: web.Request) -> tuple[Seen, str]:
         control, name = self._seen(request), request.match_info["name"]
         self._admit(control, name)
         return control, name
-
-    def _seen(self, request: web.Request) -> Seen:
-        """What there is, as far as the caller may see it."""
-        control, caller = self._control(), self._access.caller(head_of(request))
-        return control if caller.destinations is None else Narrowed(control, caller)
-
-    def _admit(self, control: Seen, name: str) -> None:
-        """To the caller, one that it may not see is as one that there is not. Raises Problem."""
-        if isinstance(control, Narrowed) and control.hides(name):
-            raise Denied("destination", NO_SUCH, type="not-found", caller=control.caller.name)
-        _destination(control, name)
 
     # -- books ----------------------------------------------------------------------------------------------------
 
@@ -96,7 +84,7 @@ class Handlers:
         return self._seen(request).status()
 
     async def list_alerts(self, request: web.Request) -> object:
-        return self._control().alerts()
+        return self._seen(request).alerts()
 
     async def test_notification(self, request: web.Request) -> object:
         target = (await body_as(request, TestNotification)).target
@@ -104,9 +92,6 @@ class Handlers:
             return await self._control().test_notification(target)
         except KeyError:
             raise Problem("not-found", "there is no such target; GET /v1/alerts lists them") from None
-
-    async def list_runs(self, request: web.Request) -> object:
-        return {"runs": self._seen(request).runs()}
 
     async def get_audit(self, request: web.Request) -> object:
         return await self._control().audit()
@@ -155,10 +140,3 @@ class Handlers:
         if which.consumer is not None:
             self._admit(control, which.consumer)
         return control.only(which) if isinstance(control, Narrowed) else which
-
-
-def _destination(control: Seen, name: str) -> dict[str, object]:
-    found = next((it for it in control.destinations() if it["name"] == name), None)
-    if found is None:
-        raise Problem("not-found", NO_SUCH)
-    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import msgspec
 
 from engine.adapters.http_ingress import Caller, Problem
+from engine.history import OutcomeFilter, RunFilter
 from engine.ports import Control, LetterFilter
 
 GENERAL = ("version", "ready", "reasons", "recovering", "journal", "settled_per_second")
@@ -54,8 +56,14 @@ class Narrowed:
     def _mine(self, alerts: object) -> list[dict[str, Any]]:
         return [it for it in cast("list[dict[str, Any]]", alerts) if it["destination"] in self._only]
 
-    def runs(self) -> list[dict[str, object]]:
-        return [it for it in self._control.runs() if it["destination"] in self._only]
+    async def runs(self, which: RunFilter, limit: int, /, *, cursor: str = "", flow: bool = False) -> dict[str, object]:
+        mine = msgspec.structs.replace(which, among=self._only)
+        return await self._control.runs(mine, limit, cursor=cursor, flow=flow)
+
+    def outcomes(self, which: OutcomeFilter, /) -> AsyncIterator[list[dict[str, object]]]:
+        if which.consumer not in self._only:
+            raise KeyError(which.consumer)
+        return self._control.outcomes(which)
 
     async def lookup(self, key: bytes, /) -> dict[str, object]:
         found = await self._control.lookup(key)

@@ -8,8 +8,11 @@ from typing import Any, get_args
 
 from engine.adapters.http_ingress import MEDIA_TYPES, TYPES
 from engine.config import Scope
+from engine.core.exports import FORMATS
+from engine.core.runs import COMPLETED, PROCESSING
 from engine.service.asking import IDS_MAX, KINDS, LETTERS_AT_ONCE, LETTERS_AT_ONCE_MAX, STATES
 from engine.service.operations import ADMIN, FILTER, INGRESS, Operation
+from engine.service.past import OUTCOMES, RUN_FORMATS
 
 Json = dict[str, Any]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -50,6 +53,16 @@ LETTER: Json = _object(
     {"id": WHOLE, "destination": TEXT, "key": KEY, "kind": {"enum": [*KINDS]}, "reason": TEXT},
     **{"excerpt": TEXT, "attempts": WHOLE, "events": WHOLE, "first_tried_at": NUMBER, "at": NUMBER, "state": TEXT},
     content=ANY,
+)
+RUN: Json = _object(
+    {"id": TEXT},
+    **{"destination": TEXT, "audience": {"type": ["string", "null"]}, "status": {"enum": [PROCESSING, COMPLETED]}},
+    **{"started_at": NUMBER, "finished_at": {"type": ["number", "null"]}, "processing_seconds": NUMBER},
+    **dict.fromkeys(("profiles_received", "identities_activated", "identities_removed"), WHOLE),
+    **dict.fromkeys(("identities_excluded", "identities_failed"), WHOLE),
+    **{"activation_rate": {"type": ["number", "null"]}, "excluded": COUNTS, "failed": COUNTS, "outcomes": COUNTS},
+    errors=_list(ANY),
+    metrics=ANY,
 )
 CONDITIONS: dict[str, Json] = {
     "destination": TEXT,
@@ -94,6 +107,8 @@ SCHEMAS: dict[str, Json] = {
     "Receipt": _object({"id": TEXT, "state": STATE, "destinations": BY_DESTINATION}),
     "Rejection": _object({"index": WHOLE, "field": TEXT, "reason": TEXT}),
     "Replayed": _object({"matched": WHOLE, "replayed": WHOLE}),
+    "Run": RUN,
+    "Runs": _object({"runs": _list(_ref("Run")), "next": {"type": ["string", "null"]}}),
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
     "TestNotification": _object({"target": TEXT}),
@@ -133,6 +148,11 @@ PARAMETERS: dict[str, Json] = {
     ),
     "after": _query("after", {"type": "integer", "minimum": 0, "default": 0}, "The `next` of the page before"),
     "content": _query("content", {"type": "boolean", "default": False}, "Needs the scope profiles:view too"),
+    "audience": _query("audience", TEXT, "An audience, or * for every one beside the whole; needs segments:view too"),
+    "cursor": _query("cursor", TEXT, "The `next` of the page before"),
+    "format": _query("format", {"type": "string", "enum": [*RUN_FORMATS], "default": "runs"}),
+    "export_format": _query("format", {"type": "string", "enum": [*FORMATS], "default": "ndjson"}),
+    "outcome": _query("outcome", {"type": "string", "enum": [*OUTCOMES]}),
     "dry_run": _query("dry_run", {"type": "boolean", "default": False}, "Only count"),
     "Prefer": {
         "name": "Prefer",
@@ -190,8 +210,10 @@ def _entry(operation: Operation) -> Json:
         "security": [],
     }
     if operation.scope:
-        entry["security"] = [{"bearer": []}, {"header": []}, {"client": [operation.scope]}, {}]
-        entry["description"] = f"Needs a key with the scope {operation.scope}; without keys, this machine."
+        scopes = [scope for scope in (operation.scope, operation.also) if scope]
+        entry["security"] = [{"bearer": []}, {"header": []}, {"client": scopes}, {}]
+        named = f"scope{'s' * (len(scopes) > 1)} {' and '.join(scopes)}"
+        entry["description"] = f"Needs a key with the {named}; without keys, this machine."
     if operation.body:
         kinds = BODY_KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import msgspec
 
 FILTER = ("destination", "class", "reason", "since", "until", "state", "key", "ids")
+RUN_CONDITIONS = ("destination", "audience", "since", "until")
 
 
 class Operation(msgspec.Struct, frozen=True):
     """`id` names its handler. `parameters` and `body` name parts of the OpenAPI document; `answers`: status -> schema.
-    `media_type`: of the good answer. `narrows`: callers who may see some destinations only may ask too, and the answer
-    is about those; any other operation is refused to them."""
+    `media_type`: of the good answer. `also`: a second scope that is needed. `narrows`: callers who may see some
+    destinations only may ask too, and the answer is about those; any other operation is refused to them."""
 
     id: str
     method: str
@@ -22,6 +23,7 @@ class Operation(msgspec.Struct, frozen=True):
     parameters: tuple[str, ...] = ()
     body: str = ""
     media_type: str = "application/json"
+    also: str = ""
     narrows: bool = False
 
     @property
@@ -183,7 +185,30 @@ ADMIN = (
         {200: "Notified"},
         body="TestNotification",
     ),
-    Operation("list_runs", "GET", "/v1/runs", "books", "Hourly windows with AEP's names", SEE, narrows=True),
+    Operation(
+        "list_runs",
+        "GET",
+        "/v1/runs",
+        "books",
+        "Hourly runs with AEP's names, newest first; audiences need segments:view too",
+        SEE,
+        {200: "Runs"},
+        (*RUN_CONDITIONS, "limit", "cursor", "format"),
+        narrows=True,
+    ),
+    Operation(
+        "export_outcomes",
+        "GET",
+        "/v1/outcomes",
+        "books",
+        "Last outcomes and dead letters as NDJSON or CSV",
+        SEE,
+        {200: "Text"},
+        ("destination", "outcome", "since", "until", "export_format"),
+        media_type="application/x-ndjson",
+        also=VIEW,
+        narrows=True,
+    ),
     Operation(
         "get_audit", "GET", "/v1/audit", "books", "The conservation sums, recomputed from storage", SEE, {200: "Audit"}
     ),

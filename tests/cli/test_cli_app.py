@@ -46,6 +46,8 @@ def test_all_commands_of_the_contract_are_there() -> None:
             "send",
             "status",
             "top",
+            "runs",
+            "export",
             "audit",
             "forget",
             "backup",

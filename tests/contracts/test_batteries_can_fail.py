@@ -18,8 +18,10 @@ from test_states import TestStateInMemory as MemoryStates
 
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import SqliteJournal
+from engine.adapters.sqlite.run_sql import Audiences
 from engine.errors import StorageFailed
-from engine.model import Append, Batch, Held, HeldKind, Profile, Reply
+from engine.history import OutcomeFilter
+from engine.model import Append, Batch, Held, HeldKind, LedgerEntry, Profile, Reply
 from engine.ports import JournalTail, KeyState, LetterFilter, Permit, Transition
 from engine.testing.contracts import DestinationContract, JournalContract, Limits, StateContract
 from engine.testing.destination import FakeDestination
@@ -398,7 +400,36 @@ class KeepsTheLedger(KeptInMemory):
         await self.settle([Transition(state.name, counts=dict(known[0].counts))] if known else [])
 
 
+class CountsInOneHour(KeptInMemory):
+    """All runs are one."""
+
+    async def settle(self, transitions: Sequence[Transition], pauses: dict[str, float] | None = None, /) -> None:
+        await super().settle([msgspec.structs.replace(one, at=0.0) for one in transitions], pauses)
+
+
+class KeepsEveryAudience(KeptInMemory):
+    def _apply(self, *arguments: Any) -> list[int]:
+        self._audiences = Audiences(1_000)
+        return super()._apply(*arguments)
+
+
+class PrunesTheSums(KeptInMemory):
+    async def prune(self, now: float, /) -> None:
+        await super().prune(now)
+        await self._writer.run(lambda connection: connection.execute("DELETE FROM run WHERE hour = -1"))
+
+
+class SkipsTheEndOfAPage(KeptInMemory):
+    async def outcomes(self, which: OutcomeFilter, after: bytes | None, /) -> tuple[list[LedgerEntry], bytes | None]:
+        found, after = await super().outcomes(which, after)
+        return (found[:-1] if after else found), after
+
+
 STATES = [
+    (CountsInOneHour, "counts_stand_in_the_run_of_their_hour"),
+    (KeepsEveryAudience, "audiences_beyond_the_limit_are_counted_together"),
+    (PrunesTheSums, "a_run_that_is_too_old_goes_and_its_sums_stay"),
+    (SkipsTheEndOfAPage, "every_last_outcome_is_in_one_page"),
     (CountsTwice, "counts_add_up"),
     (DropsWhateverCame, "drop_deletes_a_waiting_profile_only_up_to_its_offset"),
     (NeverDrops, "drop_deletes_a_waiting_profile_only_up_to_its_offset"),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
-from engine.adapters.sqlite import LedgerLimits, LetterLimits, SqliteState
+from engine.adapters.sqlite import LedgerLimits, LetterLimits, RunLimits, SqliteState
 from engine.errors import NoSpace, StorageFailed
 from engine.ports import State
 from engine.testing.contracts import Limits, StateContract
 from engine.testing.disk import FaultyDisk
 
 
-def limits_of(limits: Limits) -> dict[str, LedgerLimits | LetterLimits]:
+def limits_of(limits: Limits) -> dict[str, Any]:
     return {
         "ledger": LedgerLimits(retention_days=limits.ledger_days, max_keys=limits.ledger_keys),
         "letters": LetterLimits(retention_days=limits.letter_days),
+        "runs": RunLimits(limits.run_days, limits.run_audiences),
     }
 
 

@@ -18,6 +18,8 @@ PAGES = (
     "/v1/status",
     "/v1/destinations",
     "/v1/runs",
+    "/v1/runs?audience=*&format=flow",
+    "/v1/outcomes?format=csv",
     "/v1/audit",
     "/v1/dead-letters",
     "/openapi.json",

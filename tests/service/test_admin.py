@@ -18,9 +18,11 @@ from engine.adapters.http_ingress import Access, Ingress
 from engine.adapters.inflate import inflate
 from engine.config import IngressConfig, IngressKeyConfig, effective
 from engine.config.access import NEEDED
+from engine.core.exports import row_of_entry
 from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
+from engine.history import OutcomeFilter, RunFilter
 from engine.metrics import Metrics
-from engine.model import HeldKind, LetterState
+from engine.model import HeldKind, LedgerEntry, LetterState
 from engine.ports import LetterFilter
 from engine.profiles.changes import ChangeReader
 from engine.service import create_admin_app, create_service_app, document
@@ -93,9 +95,16 @@ class FakeControl:
         self._call("audit")
         return {"ok": True, "destinations": {}, "problems": []}
 
-    def runs(self) -> list[dict[str, object]]:
-        self._call("runs")
-        return []
+    async def runs(self, which: RunFilter, limit: int, /, *, cursor: str = "", flow: bool = False) -> dict[str, object]:
+        self._call("runs", which, limit, cursor, flow)
+        if cursor == "bad":
+            raise ValueError
+        return {"runs": [], "next": None}
+
+    async def outcomes(self, which: OutcomeFilter, /) -> AsyncIterator[list[dict[str, object]]]:
+        self._call("outcomes", which)
+        for number in range(3):
+            yield [row_of_entry(which.consumer, LedgerEntry(bytes([number]) * 32, "delivered", "", 1, at=1.5))] * number
 
     def alerts(self) -> dict[str, object]:
         self._call("alerts")
@@ -361,7 +370,7 @@ async def test_the_content_of_letters_needs_the_right_to_see_profiles(serve: Ser
 async def test_status_runs_and_audit_answer(serve: Serve) -> None:
     client = await serve()
     assert (await (await client.get("/v1/status")).json())["ready"] is True
-    assert await (await client.get("/v1/runs")).json() == {"runs": []}
+    assert await (await client.get("/v1/runs")).json() == {"runs": [], "next": None}
     assert (await (await client.get("/v1/audit")).json())["ok"] is True
 
 
@@ -426,7 +435,7 @@ async def test_failures_of_the_engine_are_problems(
 
 @pytest.mark.parametrize("operation", [it for it in ADMIN if it.scope], ids=lambda it: it.id)
 async def test_every_operation_needs_exactly_its_scope(serve: Serve, control: FakeControl, operation: Any) -> None:
-    right = {operation.scope, *sorted(NEEDED.get(operation.scope, []))[-1:]}
+    right = {operation.scope, *filter(None, [operation.also]), *sorted(NEEDED.get(operation.scope, []))[-1:]}
     others = {scope for scope in SCOPES if operation.scope not in effective({scope}) | {scope}}
     client = await serve(key("right", *sorted(right)), key("wrong", *sorted(others)))
     path = operation.path.replace("{key}", KEY).replace("{name}", "demo")

@@ -76,16 +76,17 @@ def test_whoever_is_limited_may_ask_only_what_knows_how_to_narrow() -> None:
     wide = {it.id for it in OPERATIONS.values() if it.scope and not it.narrows}
     assert wide >= {"forget_profile", "get_audit", "make_backup", "get_metrics"}
     offered = {name for name in vars(Narrowed) if not name.startswith("_")} - {"only", "hides"}
-    assert offered < {name for name in vars(Control) if not name.startswith("_")}
+    assert offered < {name for name in dir(Control) if not name.startswith("_")}
 
 
 def allowed_to(held: set[str]) -> set[str]:
-    return {id for id, it in OPERATIONS.items() if not it.scope or it.scope in effective(held)}
+    return {id for id, it in OPERATIONS.items() if {*filter(None, [it.scope, it.also])} <= effective(held)}
 
 
 async def test_every_scope_opens_exactly_its_addresses(tmp_path: Path) -> None:
     """All of them over HTTP, one scope at a time; then those that need another one beside them, with it."""
     sets: list[set[str]] = [{scope} for scope in SCOPES if scope not in NEEDED]
+    sets += [{it.scope, it.also} for it in OPERATIONS.values() if it.also]
     sets += [{scope, beside} for scope, others in NEEDED.items() for beside in sorted(others)]
     callers = [caller(f"c{number}", held) for number, held in enumerate(sets)]
     async with serving(tmp_path, callers) as place:
@@ -155,6 +156,8 @@ async def test_a_limited_caller_sees_its_destinations_and_no_other(tmp_path: Pat
         assert {*found["destinations"]} == {"ours"}
         _, runs = await place.ask("ours", "GET", "/v1/runs")
         assert {it["destination"] for it in runs["runs"]} <= {"ours"}
+        for path in ("/v1/runs", "/v1/outcomes"):
+            assert (await place.ask("ours", "GET", f"{path}?destination=theirs"))[0] == 404
 
 
 async def test_a_limited_caller_acts_on_its_destinations_and_no_other(tmp_path: Path) -> None:

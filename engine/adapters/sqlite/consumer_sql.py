@@ -57,7 +57,7 @@ def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
     (known,) = connection.execute("SELECT max(id) FROM consumer WHERE name = ?", (state.name,)).fetchone()
     connection.execute("BEGIN IMMEDIATE")
     if known is not None:
-        for table in ("count", "verdicts", "ledger"):
+        for table in ("count", "verdicts", "ledger", "run", "run_fate"):
             connection.execute(f"DELETE FROM {table} WHERE consumer = ?", (known,))
         connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", (known,))
     connection.execute(
@@ -98,7 +98,7 @@ def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
     if row is None:
         return
     connection.execute("BEGIN IMMEDIATE")
-    for table in ("count", "verdicts", "ledger"):
+    for table in ("count", "verdicts", "ledger", "run", "run_fate"):
         connection.execute(f"DELETE FROM {table} WHERE consumer = ?", row)
     connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", row)
     connection.execute("UPDATE consumer SET identity = ?, paused = 0 WHERE id = ?", (REMOVED, *row))

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import msgspec
 
+from engine.adapters.sqlite import run_sql
 from engine.core.codec import unpack_verdicts
 from engine.model import NOTHING, HeldKind, LetterState
 from engine.ports import Inspection
 
 KEY_BYTES = 32
-OWNED = ("count", "verdicts", "ledger", "held")  # tables with a column `consumer`
+OWNED = ("count", "verdicts", "ledger", "held", "run", "run_fate")  # tables with a column `consumer`
 
 
 def inspect(connection: sqlite3.Connection) -> dict[str, Inspection]:
@@ -40,6 +41,7 @@ def _inspect(connection: sqlite3.Connection, id: int) -> Inspection:
         ],
     )
     found.problems += _letters(connection, id)
+    found.problems += run_sql.problems(connection, id)
     for row, through, packed in connection.execute(
         "SELECT id, through, packed FROM verdicts WHERE consumer = ?", (id,)
     ):

@@ -14,3 +14,8 @@ class LedgerLimits(msgspec.Struct, frozen=True):
 class LetterLimits(msgspec.Struct, frozen=True):
     retention_days: int = 90
     max_count: int = 1_000_000
+
+
+class RunLimits(msgspec.Struct, frozen=True):
+    retention_days: int = 30
+    max_audiences: int = 250  # per destination and hour; AEP's soft limit

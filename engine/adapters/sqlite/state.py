@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite import consumer_sql, files, held_sql
+from engine.adapters.sqlite import consumer_sql, files, held_sql, run_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
-from engine.adapters.sqlite.inspect_sql import inspect
-from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits
+from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits, RunLimits
 from engine.adapters.sqlite.lookups import Lookups
+from engine.adapters.sqlite.past import Past
 from engine.adapters.sqlite.stored_alerts import StoredAlerts
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
@@ -28,7 +28,7 @@ from engine.adapters.sqlite.worker import SqliteWorker
 from engine.core.codec import newer_entry, unpack_verdicts
 from engine.errors import NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
-from engine.ports import ConsumerState, Inspection, KeyState, LetterFilter, Transition
+from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
 
 PRAGMAS = (
     "journal_mode=WAL",
@@ -46,7 +46,7 @@ DAY_SECONDS = 86_400.0
 PRUNE_SLICE = 500
 
 
-class SqliteState(StoredAlerts):
+class SqliteState(Past, StoredAlerts):
     """See `ports.State`. `path` None keeps everything in memory, beside a journal that does so too."""
 
     def __init__(
@@ -55,11 +55,14 @@ class SqliteState(StoredAlerts):
         *,
         ledger: LedgerLimits | None = None,
         letters: LetterLimits | None = None,
+        runs: RunLimits | None = None,
         connect: files.Connect = sqlite3.connect,
         sync_directory: files.SyncDirectory = files.sync_directory,
     ) -> None:
         self._path, self._connect, self._sync = path, connect, sync_directory
         self._ledger, self._letters = ledger or LedgerLimits(), letters or LetterLimits()
+        self._runs = runs or RunLimits()
+        self._audiences = run_sql.Audiences(self._runs.max_audiences)
         self._writer: SqliteWorker | InlineWorker = InlineWorker(self._background, connect)
         self._reader: SqliteWorker | InlineWorker = self._writer
         if path is not None:
@@ -121,6 +124,7 @@ class SqliteState(StoredAlerts):
 
     async def _reload(self) -> None:
         self._unfolded.clear()
+        self._audiences.clear()
         await self._writer.run(self._load)
 
     # -- settling -------------------------------------------------------------------------------------------------
@@ -147,7 +151,7 @@ class SqliteState(StoredAlerts):
         self, connection: sqlite3.Connection, transitions: Sequence[Transition], pauses: dict[str, float]
     ) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
-        rows = [sql.apply(connection, self._ids[transition.consumer], transition) for transition in transitions]
+        rows = [sql.apply(connection, self._ids[one.consumer], one, self._audiences) for one in transitions]
         connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
         connection.execute("COMMIT")
         self._checkpoint_sometimes(connection)
@@ -159,12 +163,9 @@ class SqliteState(StoredAlerts):
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
-        letters_of = self._only_letters_of()
-        row = sql.fold_one(connection, letters_of)
-        if row is not None:
-            self._note_folded(connection, row)
+        if self._fold_one(connection) is not None:
             return True
-        more = sql.reclaim(connection, letters_of)
+        more = sql.reclaim(connection, self._only_letters_of())
         self._checkpoint_sometimes(connection)
         return more
 
@@ -173,14 +174,13 @@ class SqliteState(StoredAlerts):
         to find out what has overtaken it."""
         return None if self._ledger.enabled else sorted(self._has_letters)
 
-    def _note_folded(self, connection: sqlite3.Connection, row: int) -> None:
-        (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
-        self._has_ledger.add(id)
-        self._unfolded.folded_through = row
-
-    def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while (row := sql.fold_one(connection, self._only_letters_of())) is not None:
-            self._note_folded(connection, row)
+    def _fold_one(self, connection: sqlite3.Connection) -> int | None:
+        row = sql.fold_one(connection, self._only_letters_of())
+        if row is not None:
+            (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
+            self._has_ledger.add(id)
+            self._unfolded.folded_through = row
+        return row
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
         self._writes += 1
@@ -247,9 +247,6 @@ class SqliteState(StoredAlerts):
     async def purge_letters(self, which: LetterFilter, /) -> int:
         return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
 
-    async def inspect(self) -> dict[str, Inspection]:
-        return await self._reader.run(inspect)
-
     # -- keeping house --------------------------------------------------------------------------------------------
 
     async def prune(self, now: float, /) -> None:
@@ -260,6 +257,7 @@ class SqliteState(StoredAlerts):
                 await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
         old = now - self._letters.retention_days * DAY_SECONDS
         await self._in_slices(lambda connection: held_sql.delete_letters_before(connection, old, PRUNE_SLICE))
+        await self._prune_runs(now - self._runs.retention_days * DAY_SECONDS)
 
     async def _in_slices(self, work: Callable[[sqlite3.Connection], int]) -> int:
         """Call it in the writer's thread, behind waiting transactions, until it did less than a whole slice."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 
-from engine.adapters.sqlite import consumer_sql, held_sql
+from engine.adapters.sqlite import consumer_sql, held_sql, run_sql
 from engine.adapters.sqlite.file_format import FileFormat
 from engine.adapters.sqlite.upgrades import UPGRADES
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
@@ -68,7 +68,7 @@ def create(connection: sqlite3.Connection) -> None:
 # -- one settling transaction ---------------------------------------------------------------------------------------
 
 
-def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
+def apply(connection: sqlite3.Connection, id: int, transition: Transition, audiences: run_sql.Audiences) -> int:
     """Apply one transition inside the caller's transaction; returns the id of its verdict row, 0 if it needs none.
 
     Forgets come first, so that what happened to a key after it was forgotten stands."""
@@ -87,6 +87,7 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition) -> in
         "ON CONFLICT (consumer, name) DO UPDATE SET events = events + excluded.events",
         [(id, name, events) for name, events in transition.counts.items()],
     )
+    run_sql.count(connection, id, transition, audiences)
     for column in ("watermark", "read_to", "not_addressed", "clean", "paused"):
         value = getattr(transition, column)
         if value is not None:
@@ -206,6 +207,19 @@ def ledger_entries(connection: sqlite3.Connection, id: int, keys: Sequence[bytes
     marks = ", ".join("?" * len(keys))
     for row in connection.execute(f"SELECT {_LEDGER} FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys)):
         yield LedgerEntry(*row)
+
+
+def ledger_after(connection: sqlite3.Connection, id: int, after: bytes, limit: int) -> list[LedgerEntry]:
+    """In the order of the keys, from behind `after`."""
+    rows = connection.execute(
+        f"SELECT {_LEDGER} FROM ledger WHERE consumer = ? AND key > ? ORDER BY key LIMIT ?", (id, after, limit)
+    )
+    return [LedgerEntry(*row) for row in rows]
+
+
+def newest_verdict(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("SELECT coalesce(max(id), 0) FROM verdicts").fetchone()[0]
+    return found
 
 
 def clear_digests(connection: sqlite3.Connection) -> None:

@@ -10,4 +10,16 @@ from collections.abc import Mapping
 
 from engine.adapters.sqlite import alert_sql
 
-UPGRADES: Mapping[int, str] = {2: alert_sql.TABLE}
+_RUNS = """
+CREATE TABLE run (
+    consumer INTEGER NOT NULL, hour INTEGER NOT NULL, name TEXT NOT NULL, events INTEGER NOT NULL,
+    PRIMARY KEY (consumer, hour, name)
+) WITHOUT ROWID;
+CREATE TABLE run_fate (
+    consumer INTEGER NOT NULL, hour INTEGER NOT NULL, audience TEXT NOT NULL, fate TEXT NOT NULL,
+    events INTEGER NOT NULL, PRIMARY KEY (consumer, hour, audience, fate)
+) WITHOUT ROWID;
+INSERT INTO run SELECT consumer, -1, name, events FROM count
+"""
+
+UPGRADES: Mapping[int, str] = {2: _RUNS, 3: alert_sql.TABLE}

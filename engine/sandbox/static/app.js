@@ -80,7 +80,7 @@ function showRequests(requests) {
     const bad = one.status === 0 || one.status >= 400 || (one.code !== "" && one.code !== "0");
     return row([
       [clock(one.at)], [one.method + " " + one.path], [one.status || "none", bad ? "bad" : ""], [one.code], [one.milliseconds],
-      [one.event], [one.records], [one.key], [one.fault],
+      [one.event], [one.records], [one.key], [one.attendee], [one.fault],
     ]);
   }));
 }

@@ -211,6 +211,45 @@ async function watch() {
   setTimeout(watch, EVERY_MS);
 }
 
+// -- hourly runs ------------------------------------------------------------------------------------------------
+
+const fullHour = (seconds) => new Date(seconds * 1000).toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const RUNS_EVERY_MS = 15000;
+const RUN_COLUMNS = [
+  ["Dataflow run start", (run) => fullHour(run.started_at)], ["Destination", (run) => run.destination],
+  ["Status", (run) => run.status], ["Profiles received", (run) => number(run.profiles_received), "figure"],
+  ["Identities activated", (run) => number(run.identities_activated), "figure"],
+  ["Identities excluded", (run) => number(run.identities_excluded), "figure"],
+  ["Identities failed", (run) => number(run.identities_failed), "figure"],
+  ["Activation rate", (run) => (run.activation_rate === null ? "–" : `${(100 * run.activation_rate).toFixed(1)} %`), "figure"],
+  ["Errors", (run) => run.errors.map((error) => `${error.code}\u00a0×\u00a0${number(error.recordCount)}`).join(", ") || "–"],
+];
+
+function runRow(run) {
+  const row = element("tr");
+  for (const [name, value, className] of RUN_COLUMNS) {
+    const cell = element("td", value(run), className ?? "");
+    cell.dataset.name = name;
+    row.append(cell);
+  }
+  row.lastChild.className = "codes";
+  row.lastChild.title = run.errors.map((error) => `${error.code}: ${error.message}`).join("\n");
+  return row;
+}
+
+async function showRuns() {
+  const since = new Date(Date.now() - 24 * 3600 * 1000).toISOString().slice(0, 13) + ":00:00Z";
+  const { runs, next } = await ask("GET", `v1/runs?limit=250&since=${encodeURIComponent(since)}`);
+  at("runs").replaceChildren(...runs.map(runRow));
+  const more = next ? " The newest 250; `rainfocus-engine runs` has all." : "";
+  say(at("runs-text"), runs.length ? `In events, by the hour in which they got their outcome.${more}` : "Nothing was settled in these hours.");
+}
+
+async function watchRuns() {
+  if (!document.hidden) await attempt("Runs", null, showRuns);
+  setTimeout(watchRuns, RUNS_EVERY_MS);
+}
+
 // -- dead letters -----------------------------------------------------------------------------------------------
 
 let nextLetter = null;
@@ -233,7 +272,7 @@ async function showLetters(after) {
 
 function letterRow(letter) {
   const row = element("tr");
-  const cells = [letter.id, letter.destination, word(letter.kind), letter.reason, letter.excerpt, number(letter.attempts), moment(letter.at)];
+  const cells = [letter.id, letter.destination, word(letter.kind), letter.code, letter.reason, letter.excerpt, number(letter.attempts), moment(letter.at)];
   row.append(...cells.map((text) => element("td", String(text ?? ""))));
   const button = element("button", "Replay", "quiet");
   button.type = "button";
@@ -264,11 +303,11 @@ function personCard(name, it) {
   const card = element("article", "", "card");
   const list = element("dl");
   const rows = {
-    state: it.state, "last outcome": it.outcome ? word(it.outcome) : "none", reason: it.reason || "–", at: moment(it.at),
+    state: it.state, "last outcome": it.outcome ? word(it.outcome) : "none", reason: it.reason || "–", code: it.code || "–", at: moment(it.at),
     "attendee id": it.attendee_id || "–", "events pending": number(it.pending_events), "dead letters": number(it.dead_letters),
   };
   for (const [row, value] of Object.entries(rows)) list.append(element("dt", row), element("dd", String(value)));
-  card.append(element("h3", name), list);
+  card.append(element("h3", name), element("p", it.summary ?? ""), list);
   return card;
 }
 
@@ -307,6 +346,7 @@ onSubmit("key-form", "Key", async () => {
   sessionStorage.setItem(KEY, at("key").value.trim());
   at("key").value = "";
   showStatus(await ask("GET", "v1/status"));
+  await attempt("Runs", null, showRuns);
   at("key-form").hidden = true;
   at("notice").hidden = true;
 });
@@ -316,3 +356,4 @@ at("letters-more").addEventListener("click", (event) => attempt("Dead letters", 
 at("replay-all").addEventListener("click", (event) => attempt("Replay", event.currentTarget, replayAll));
 at("audit").addEventListener("click", (event) => attempt("Audit", event.currentTarget, audit));
 watch();
+watchRuns();

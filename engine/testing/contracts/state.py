@@ -17,6 +17,7 @@ from engine.testing.contracts.state_data import Limits, consumer_state
 from engine.testing.contracts.state_keeping import Keeping
 from engine.testing.contracts.state_letters import Letters
 from engine.testing.contracts.state_model import Sequences
+from engine.testing.contracts.state_runs import Runs
 from engine.testing.contracts.state_settling import Settling
 
 
@@ -67,7 +68,7 @@ class StateTrial:
         return state
 
 
-class StateContract(Consumers, Settling, Letters, Keeping, Alerts, Sequences):
+class StateContract(Consumers, Settling, Letters, Keeping, Runs, Alerts, Sequences):
     """Subclass it as `TestMyState`, and say how one is made."""
 
     survives_a_crash = True

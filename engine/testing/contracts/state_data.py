@@ -19,6 +19,8 @@ class Limits(msgspec.Struct, frozen=True):
     ledger_days: int = 10_000
     ledger_keys: int = 1_000_000
     letter_days: int = 10_000
+    run_days: int = 10_000
+    run_audiences: int = 250
 
 
 def consumer_state(name: str = "plain", start: int = 0) -> ConsumerState:

@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from engine.core.codec import newer_entry
+from engine.history import HOUR_SECONDS, RunFilter
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry
 from engine.ports import State, Transition
 from engine.testing.contracts.harness import key_of, promise
@@ -27,6 +28,7 @@ class Model:
         self.letters: list[Held] = []
         self.settled: dict[bytes, int] = {}
         self.counts: dict[str, int] = {}
+        self.runs: dict[int, dict[str, int]] = {}
         self.watermark = 0
 
     def apply(self, change: Transition) -> None:
@@ -45,6 +47,8 @@ class Model:
                 del self.waiting[key]
         for name, events in change.counts.items():
             self.counts[name] = self.counts.get(name, 0) + events
+            run = self.runs.setdefault(int(change.at // HOUR_SECONDS), {})
+            run[name] = run.get(name, 0) + events
         self.watermark = self.watermark if change.watermark is None else change.watermark
 
     def _hold(self, held: Held) -> None:
@@ -64,7 +68,8 @@ class Model:
 def transition(random: random.Random, consumer: str, offset: int, watermark: int) -> Transition:
     """A little of everything, around the offset `offset`; no key twice, as the engine does it."""
     names = random.sample(NAMES, 6)
-    change = Transition(consumer, counts={random.choice(["delivered", "suppressed"]): random.randint(1, 5)})
+    counts = {random.choice(["delivered", "suppressed"]): random.randint(1, 5)}
+    change = Transition(consumer, counts=counts, fates=counts, at=offset * HOUR_SECONDS / 40)
     change.verdicts = [
         verdict(name, offset - random.randint(0, 9), random.choice([NOTHING, offset]), digest=b"%d" % offset)
         for name in names[: random.randint(0, 3)]
@@ -91,6 +96,7 @@ async def compare(state: State, name: str, model: Model) -> None:
     assert await state.accounted(name) == model.accounted()
     books = await consumer_of(state, name)
     assert (books.counts, books.watermark) == (model.counts, model.watermark)
+    assert {run.hour: run.counts for run in await state.runs(RunFilter(consumer=name), 100)} == model.runs
     assert (books.held_profiles, books.letters) == (len(model.waiting), len(model.letters))
     assert books.held_events == sum(one.profile.events for one in model.waiting.values())
 
