@@ -95,6 +95,7 @@ class Metrics:
         self.fields_dropped: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
         self.denied: Counter[str] = Counter()
+        self.notifications: Counter[tuple[str, str]] = Counter()  # by target and result
         self.stalls: Counter[tuple[str, str]] = Counter()  # by stage and destination
         self.ack_seconds = Histogram()
         self.journal_fsync_seconds = Histogram()
@@ -116,6 +117,10 @@ class Metrics:
 
     def rejected(self, reason: str, records: int = 1) -> None:
         self.events_rejected[reason] += records
+
+    def notified(self, target: str, result: str) -> None:
+        """One attempt to tell a target, or one notice that was given up."""
+        self.notifications[target, result] += 1
 
     def gauge(self, name: str, help: str, read: Callable[[], float], labels: Mapping[str, str] | None = None) -> None:
         """Ask `read` at every scrape."""
@@ -146,6 +151,11 @@ class Metrics:
             ((("stage", stage), ("destination", name)), float(count)) for (stage, name), count in self.stalls.items()
         ]
         yield _counter("engine_progress_stalls", "Times that a stage was stuck.", stalls)
+        told = [
+            ((("target", name), ("result", result)), float(count))
+            for (name, result), count in self.notifications.items()
+        ]
+        yield _counter("engine_notifications", "Attempts to tell an alert, by result.", told)
         yield _histogram("engine_ack_seconds", "Last body byte to answer.", [((), self.ack_seconds)])
         yield _histogram("engine_journal_fsync_seconds", "One group commit.", [((), self.journal_fsync_seconds)])
         yield from self._of_destinations()

@@ -229,3 +229,31 @@ class Rejection(msgspec.Struct, frozen=True):
     index: int
     field: str
     reason: str
+
+
+class NoticeEvent(StrEnum):
+    """What there is to tell of an alert."""
+
+    RAISED = "raised"
+    REPEATED = "repeated"  # it still is
+    RESOLVED = "resolved"
+    TEST = "test"
+
+
+class Notice(msgspec.Struct, array_like=True):
+    """One thing to tell about an alert. It names destinations and figures, and never holds data of a person."""
+
+    id: str  # the same however often it is told
+    event: str
+    at: float  # epoch seconds
+    alert: str
+    when: str
+    destination: str  # "" for what is about the whole engine
+    since: float  # epoch seconds: when the condition began to hold
+    figure: float
+    threshold: float
+    unit: str  # "share", "seconds", "bytes", "letters"; "" for what is so or not so
+    summary: str
+    advice: str
+    page: str  # of the documentation
+    targets: list[str]  # which are still to be told

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.errors import Overloaded
 from engine.history import History, HistoryControl
-from engine.model import NOTHING, Append, Batch, Held, HeldKind, LedgerEntry, LetterState, Profile, Reply
+from engine.model import NOTHING, Append, Batch, Held, HeldKind, LedgerEntry, LetterState, Notice, Profile, Reply
 
 
 class Clock(Protocol):
@@ -219,6 +219,12 @@ class State(History, Protocol):
         """What there is to say of every consumer's rows, by name, and under "" what belongs to none. Reads everything:
         takes seconds with millions of keys, and holds up nobody but other questions."""
 
+    async def alerts(self) -> dict[tuple[str, str], bytes]:
+        """What `keep_alerts` was given last, by (name of the alert, destination); "" for the whole engine."""
+
+    async def keep_alerts(self, rows: Mapping[tuple[str, str], bytes | None], /) -> None:
+        """Replace these rows, None deletes one; all or none, durable on return. Beside settling. Raises as `settle`."""
+
     async def prune(self, now: float, /) -> None:
         """Enforce the retention limits (ledger days and keys, dead letter days), in slices. `now`: epoch seconds."""
 
@@ -302,6 +308,27 @@ class Bucket(Protocol):
         """Wait for room and take one permit. Starts empty: no burst before `burst` permits have been earned."""
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What came of telling one notice. `result`: "ok", or a short reason ("http_503", "timeout"), without a secret.
+    `gone`: the other side wants no more of them."""
+
+    result: str
+    retry_after_seconds: float | None = None
+    gone: bool = False
+
+
+class Notifier(Protocol):
+    """One `[[notify]]`: where alerts are told."""
+
+    @property
+    def where(self) -> str:
+        """A host or a kind, for people; never the path or a secret."""
+
+    async def tell(self, notice: Notice, /) -> Told:
+        """One attempt, never a second inside, within a time limit of its own. Raises nothing but cancellation, which
+        it obeys at once. The same notice may come again: whoever is told knows it by its id."""
+
+
 class Intake(Protocol):
     """What an ingress hands events to. The engine implements it."""
 
@@ -381,6 +408,13 @@ class Control(HistoryControl, Protocol):
         """The conservation sums, recomputed from storage: {"ok": bool, "destinations": {name: {"accepted", …,
         "pending", "residual"}}, "problems": [text]}"""
 
+    def alerts(self) -> dict[str, object]:
+        """{"alerts": [{"alert", "when", "destination", "state", "since", "figure", "threshold", "summary", …}], what is
+        raised first, "targets": [{"name", "kind", "where", "waiting", "last_result", "last_at"}]}"""
+
+    async def test_notification(self, target: str, /) -> dict[str, object]:
+        """Tell one target that this is a test, once. {"target", "ok", "result", "seconds"}. Raises KeyError."""
+
     async def backup(self, directory: Path, /) -> dict[str, object]:
         """Copy journal and state there, beside running work. {"files": [name], "bytes": n}"""
 
@@ -402,8 +436,10 @@ __all__ = [
     "JournalTail",
     "KeyState",
     "LetterFilter",
+    "Notifier",
     "Permit",
     "State",
     "TokenSource",
+    "Told",
     "Transition",
 ]

@@ -55,6 +55,7 @@ ONLY_FOR_TYPES = {
     ("engine.dispatcher.attempts", "engine.dispatcher.account"),
     ("engine.dispatcher.attempts", "engine.dispatcher.consumer"),
     ("engine.dispatcher.holding", "engine.dispatcher.consumer"),
+    ("engine.assembly.alerting", "engine.assembly.build"),
     ("engine.assembly.audit", "engine.assembly.build"),
     ("engine.assembly.control", "engine.assembly.build"),
     ("engine.assembly.past", "engine.assembly.build"),
@@ -63,7 +64,7 @@ ONLY_FOR_TYPES = {
         (f"engine.testing.contracts.{whole}_{part}", f"engine.testing.contracts.{whole}")
         for whole, parts in {
             "journal": ("reading", "offsets", "erasing", "space"),
-            "state": ("model", "letters", "settling", "consumers", "keeping", "runs"),
+            "state": ("model", "letters", "settling", "consumers", "keeping", "runs", "alerts"),
         }.items()
         for part in parts
     ),
@@ -81,10 +82,10 @@ TASK_MAKERS = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
 MOST_LINES = 300
 LONGER = {
     "config/problems.py": 360,
-    "ports.py": 420,  # contracts, mostly text
+    "ports.py": 450,  # contracts, mostly text
     "core/coalescer.py": 545,  # one invariant over six indexes; it does not split
     "dispatcher/account.py": 345,
-    "assembly/engine.py": 310,  # the front door of the library, mostly docstrings
+    "assembly/engine.py": 315,  # the front door of the library, mostly docstrings
     "dispatcher/attempts.py": 400,
     "dispatcher/consumer.py": 375,
 }

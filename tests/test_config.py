@@ -20,6 +20,7 @@ from engine.config.problems import default_of, keys_of, line_numbers, masked, ta
 from engine.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PROD: dict[str, Any] = {
     "name": "prod",
     "environment": "prod",
@@ -433,6 +434,7 @@ max_profiles = "many"
 
 TABLE_LISTS = {
     *("source", "account", "destination", "forward", "keys", "clients", "consent", "audience", "policy"),
+    *("alert", "notify"),
 }
 
 
@@ -463,9 +465,10 @@ def test_every_unknown_key_of_every_table_is_refused_by_its_full_path(header, da
     for part in header.split("."):
         path = f"{path}.{part}" if path else part
         listed = path.rpartition(".")[2] in TABLE_LISTS
-        secret = {"sha256": "0" * 64}
-        hook = {"url": "https://a.example", "secret": "x" * 32}
-        inner: dict[str, Any] = {"keys": secret, "clients": secret, "forward": hook}.get(part, {}).copy()
+        needed: dict[str, Any] = {callers: {"sha256": "0" * 64} for callers in ("keys", "clients")}
+        needed["forward"] = {"url": "https://a.example", "secret": "x" * 32}
+        needed["notify"] = {"url": "https://a.example", "secret": WEBHOOK_SECRET}
+        inner: dict[str, Any] = needed.get(part, {}).copy()
         node[part] = [inner] if listed else inner
         path, node = (f"{path}[0]" if listed else path), inner
     node[name] = 1
@@ -673,5 +676,72 @@ def test_every_public_table_is_masked_in_its_repr():
     expected = {(callers, it) for callers in ("ingress.keys", "ingress.clients") for it in secrets}
     expected |= {("forward", it) for it in ("secret", "secret_env")}
     expected |= {("account", it) for it in ("client_id", "client_id_env", "client_secret", "client_secret_env")}
+    expected |= {("notify", it) for it in ("url", "url_env", "secret", "secret_env")}
     assert marked == expected
     assert "***" in repr(AccountConfig(client_secret="x"))
+
+
+# -- alerts and who is told -------------------------------------------------------------------------------------------
+
+
+def hook(**more: Any) -> dict[str, Any]:
+    return {"notify": [{"url": "https://hooks.example.com/token", "secret": WEBHOOK_SECRET, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("tables", "key", "hint"),
+    [
+        ({"alert": [{"to": ["oncall"]}]}, "alert[0].to[0]", "there is no [[notify]] named 'oncall'"),
+        ({**hook(), "alert": [{"to": ["oncal"]}]}, "alert[0].to[0]", "did you mean 'oncall'?"),
+        ({"alert": [{"destinations": ["dem"]}]}, "alert[0].destinations[0]", "did you mean 'demo'?"),
+        ({"alert": [{"destinations": ["*", "demo"]}]}, "alert[0].destinations", "'*' means all"),
+        ({"alert": [{"when": "breaker"}]}, "alert[0].when", "did you mean 'breaker-open'?"),
+        ({"alert": [{"threshold": 2}]}, "alert[0].threshold", "0.01 is 1 %"),
+        ({"alert": [{"when": "watchdog", "threshold": 1}]}, "alert[0].threshold", "for_seconds"),
+        (
+            {"alert": [{"when": "disk-filling", "destinations": ["demo"]}]},
+            "alert[0].destinations",
+            "about the whole engine",
+        ),
+        ({"alert": [{"name": "watchdog"}]}, "alert[0].name", "a built-in alert about watchdog"),
+        ({"alert": [{"name": "journal-nearly-full"}]}, "alert[0].name", "a built-in alert about journal-filling"),
+        ({"alert": [{}, {"when": "watchdog"}]}, "alert[1].name", "'skipped' is the name of alert[0] already"),
+        ({"alert": [{"window_seconds": 1}]}, "alert[0].window_seconds", "3600"),
+        (hook(url="http://hooks.example.com/"), "notify[0].url", "must be https"),
+        (hook(url="hooks.example.com"), "notify[0].url", "must be a whole URL"),
+        (hook(url=""), "notify[0].url_env", "is not set"),
+        (hook(secret=""), "notify[0].secret_env", "is not set"),
+        (hook(secret="whsec_c2hvcnQ="), "notify[0].secret", "base64 of 24 to 64 bytes"),
+        (hook(secret="MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), "notify[0].secret", "'whsec_'"),
+        (hook(kind="apprise", secret=""), "notify[0].url", "name url_env or url_file"),
+        (hook(url_env="HOOK"), "notify[0].url_env", "stands beside url"),
+    ],
+    ids=str,
+)
+def test_relations_of_alerts_are_checked_and_no_secret_is_quoted(tables, key, hint):
+    (problem,) = problems_of(tables)
+    assert problem.startswith(f"configuration: {key}: "), problem
+    assert hint in problem
+    assert not any(secret in problem for secret in ("MfKQ9r8", "c2hvcnQ", "/token"))
+
+
+def test_a_target_of_apprise_without_the_extra_is_an_error(monkeypatch):
+    monkeypatch.setattr("engine.config.checks_alerts.find_spec", lambda name: None)
+    monkeypatch.setenv("URLS", "mailto://u:p@mail.example.com")
+    (problem,) = problems_of({"notify": [{"kind": "apprise", "url_env": "URLS"}]})
+    assert "pip install 'rainfocus-engine[alerts]'" in problem
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        hook(),
+        hook(url="http://127.0.0.1:9/"),
+        {"alert": [{"name": "watchdog", "when": "watchdog"}]},
+        {"alert": [{"name": "it", "when": "dead-letters-growing", "threshold": 100}]},
+        {**hook(name="a"), "alert": [{"to": ["a"], "destinations": ["demo"]}]},
+    ],
+    ids=str,
+)
+def test_alerts_that_make_sense_are_accepted(tables):
+    assert Config.from_dict(tables)

@@ -21,6 +21,8 @@ from engine import Config
 from engine.adapters.http_ingress import TYPES
 from engine.assembly.service import Service
 from engine.cli.app import app
+from engine.core.alert_figures import KINDS
+from engine.core.alert_texts import page_of
 from engine.sandbox import Sandbox, Settings, create_app, running_sandbox
 from engine.sandbox.faults import parse_document
 from engine.service.openapi import document
@@ -233,6 +235,32 @@ async def test_every_metric_that_is_named_exists_and_every_one_is_documented(tmp
     text = (ROOT / "docs" / "operations.md").read_text()
     named = {re.sub(r"_(?:bucket|count|sum)$", "", it) for it in re.findall(r"\bengine_[a-z_]+\b", text)}
     assert named == exist
+
+
+async def test_the_rules_for_prometheus_are_about_metrics_that_exist(tmp_path: Path) -> None:
+    from engine import Engine
+
+    async with Engine(Config.from_dict({}, base=tmp_path), destinations={"demo": FakeDestination()}) as engine:
+        lines = engine.metrics.render().decode().splitlines()
+    exist = {line.split()[2] for line in lines if line.startswith("# TYPE")}
+    text = (ROOT / "examples" / "alerts.rules.yml").read_text()
+    named = {re.sub(r"_bucket$", "", it) for it in re.findall(r"\bengine_[a-z_]+\b", text)}
+    assert named <= exist
+    pages = re.findall(r"runbook: \"(.+?)\"", text)
+    assert len(pages) > 8
+    for page in pages:
+        path, _, anchor = page.partition("#")
+        assert not anchor or anchor in anchors(ROOT / path), page
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool")
+async def test_the_rules_for_prometheus_are_rules() -> None:
+    code, said = await bash(f"promtool check rules {ROOT / 'examples' / 'alerts.rules.yml'}", ROOT)
+    assert code == 0, said
+
+
+def test_every_alert_has_a_place_in_the_documentation() -> None:
+    assert {page_of(when).partition("#")[2] for when in [*KINDS, "test"]} <= anchors(ROOT / "docs" / "alerts.md")
 
 
 # -- the examples, run ------------------------------------------------------------------------------------------------

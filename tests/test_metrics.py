@@ -125,7 +125,7 @@ def test_labels_are_those_of_the_configuration_and_short_codes(samples: Samples)
     values.discard("")  # as if the label were missing: a stage that belongs to no destination
     codes = {value for value in values if re.fullmatch(r"RFDEST-[0-9]{4}-[0-9]{3}", value)}
     assert codes
-    assert all(re.fullmatch(r"[a-z][a-z0-9_]{0,40}", value) for value in values - codes), values
+    assert all(re.fullmatch(r"[a-z][a-z0-9_-]{0,40}", value) for value in values - codes), values
 
 
 def test_the_exported_sums_come_out_even(samples: Samples) -> None:

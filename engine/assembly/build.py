@@ -13,6 +13,7 @@ from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import LedgerLimits, LetterLimits, RunLimits, SqliteJournal, SqliteState
+from engine.assembly.alerting import Alerting, open_alerting
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.forwards import add_forward
@@ -58,6 +59,7 @@ class Parts(msgspec.Struct):
     directory: Path | None  # with its files; None when everything is in memory
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
+    alerting: Alerting = None  # type: ignore[assignment]
 
 
 async def open_parts(
@@ -116,6 +118,7 @@ async def open_parts(
     )
     parts.control = EngineControl(parts)
     register_gauges(metrics, parts)
+    parts.alerting = await open_alerting(config, parts, stack, random)
     return parts
 
 

@@ -64,6 +64,7 @@ class EngineControl(PastControl):
                 "discarded_frames": parts.discarded_frames,
             },
             "settled_per_second": parts.pipeline.drain_rate.current(parts.clock.monotonic()),
+            "alerts": self._parts.alerting.active(),
             "accounts": [_account(account) for account in parts.accounts],
             "destinations": self.destinations(),
         }
@@ -231,6 +232,12 @@ class EngineControl(PastControl):
 
     async def audit(self) -> dict[str, object]:
         return await audit_running(self._parts)
+
+    def alerts(self) -> dict[str, object]:
+        return self._parts.alerting.report()
+
+    async def test_notification(self, target: str, /) -> dict[str, object]:
+        return await self._parts.alerting.test(target)
 
     async def backup(self, directory: Path, /) -> dict[str, object]:
         """No settling meanwhile, and the journal last: whatever the state copy counts as pending is in the journal

@@ -223,6 +223,8 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             await pipeline.start(tasks, dispatching=self.dispatching)
             tasks.start_soon(self._lag.run)
+            if self.dispatching:
+                tasks.start_soon(parts.alerting.run, tasks)
             self._intake = EngineIntake(pipeline, parts.journal_id)
             assert self._ready is not None
             if not self._ready.done():

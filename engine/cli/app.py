@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from engine.cli import (
+    alerts,
     audit,
     backup,
     bench,
@@ -124,6 +125,7 @@ app.command("top", rich_help_panel=SEE)(top.top)
 app.command("runs", rich_help_panel=SEE)(runs.runs)
 app.command("export", rich_help_panel=SEE)(export.export)
 app.command("audit", rich_help_panel=SEE)(audit.audit)
+app.add_typer(alerts.commands, name="alerts", rich_help_panel=SEE)
 app.add_typer(journal.commands, name="journal", rich_help_panel=SEE)
 app.add_typer(destinations.commands, name="destinations", rich_help_panel=CHANGE)
 app.add_typer(dead_letters.commands, name="dead-letters", rich_help_panel=CHANGE)

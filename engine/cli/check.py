@@ -124,6 +124,7 @@ def _report(config: Config) -> dict[str, Any]:
         "data_dir": str(config.data_dir),
         "urls": {"ingress": ingress_url(config) or None, "admin": admin_url(config) or None},
         "destinations": [_destination(config, it.name) for it in config.destinations],
+        "notify": [_target(config, it.name) for it in config.notify],
         "forwards": [{"name": it.name, "url": it.url} for it in config.forwards],
         "next_start": _next_start(found) if found else None,
         "warnings": [*warnings_of(config), *unreadable],
@@ -150,6 +151,13 @@ def _destination(config: Config, name: str) -> dict[str, Any]:
     }
 
 
+def _target(config: Config, name: str) -> dict[str, Any]:
+    """Nothing is sent there: `alerts test` does, of a running engine."""
+    target = next(it for it in config.notify if it.name == name)
+    alerts = [it.name for it in config.alerts if name in it.to] + (["the built-in ones"] if target.built_in else [])
+    return {"name": name, "kind": target.kind, "alerts": alerts}
+
+
 def warnings_of(config: Config) -> list[str]:
     """What is allowed, and worth a second look."""
     from engine.config import is_loopback
@@ -168,6 +176,8 @@ def warnings_of(config: Config) -> list[str]:
     if not config.ledger.enabled:
         found.append("ledger.enabled: without a ledger there is no suppression and no `status EMAIL`")
     found += _governance_warnings(config)
+    told = {name for it in config.alerts for name in it.to} | {it.name for it in config.notify if it.built_in}
+    found += [f"notify {it.name}: no alert goes there" for it in config.notify if it.name not in told]
     found += [f"destination {it.name}: dry_run is on, so nothing is sent" for it in config.destinations if it.dry_run]
     return [*found, *_small_shares(config)]
 
@@ -227,6 +237,9 @@ def _show(report: dict[str, Any]) -> None:
             output.say(f"at the next start {change}: {', '.join(names)}")
     for problem in report["problems"]:
         output.say(f"problem: {problem}")
+    for target in report["notify"]:
+        to_tell = ", ".join(target["alerts"]) or "nothing"
+        output.say(f"notify {target['name']}: by {target['kind']}, of {to_tell}; not tried, `alerts test` does")
     for warning in report["warnings"]:
         output.say(f"warning: {warning}")
     for remark in report["notes"]:

@@ -104,11 +104,17 @@ class Client:
     async def audit(self) -> dict[str, Any]:
         return _mapping(await self.call("GET", "/v1/audit"))
 
+    async def alerts(self) -> dict[str, Any]:
+        return _mapping(await self.call("GET", "/v1/alerts"))
+
     # -- orders ---------------------------------------------------------------------------------------------------
 
     async def test_destination(self, name: str, store_email: str | None) -> dict[str, Any]:
         body = {"store_email": store_email} if store_email else {}
         return _mapping(await self.call("POST", f"{_destination(name)}/test", body=body))
+
+    async def test_notification(self, target: str) -> dict[str, Any]:
+        return _mapping(await self.call("POST", "/v1/alerts/test", body={"target": target}))
 
     async def pause(self, name: str) -> None:
         await self.call("POST", f"{_destination(name)}/pause", body={})

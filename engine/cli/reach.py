@@ -50,6 +50,10 @@ class Api(Protocol):
 
     async def audit(self) -> dict[str, Any]: ...
 
+    async def alerts(self) -> dict[str, Any]: ...
+
+    async def test_notification(self, target: str) -> dict[str, Any]: ...
+
     async def test_destination(self, name: str, store_email: str | None) -> dict[str, Any]: ...
 
     async def pause(self, name: str) -> None: ...
@@ -91,6 +95,12 @@ class Files:
 
     async def audit(self) -> dict[str, Any]:
         return await self._control.audit()
+
+    async def alerts(self) -> dict[str, Any]:
+        return self._control.alerts()
+
+    async def test_notification(self, target: str) -> dict[str, Any]:
+        return await self._control.test_notification(target)
 
     async def test_destination(self, name: str, store_email: str | None) -> dict[str, Any]:
         return await self._control.test_destination(self._known(name), store_email=store_email)

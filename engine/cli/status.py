@@ -85,6 +85,7 @@ def summary(answer: dict[str, Any]) -> list[str]:
         f"next offset {output.text(journal.get('next', 0))}",
         f"settled per second: {output.text(float(answer.get('settled_per_second') or 0.0))}",
     ]
+    lines += [f"alert {it.get('alert')}: {it.get('summary')}" for it in answer.get("alerts", [])]
     return lines + [f"note: {remark}" for remark in answer.get("notes", [])]
 
 

@@ -1,13 +1,15 @@
 """The shape of config.toml, its only reader, and the relations between its limits.
 
-`kinds`: what a value may be. `tables`: the keys; `access`: those of callers, with their checks; `mapping`: the rules
-of a source's mapping. `checks`, `checks_outward`, `relations`: what must hold between them. `problems`: how whatever
-is wrong is found at once and named. `whole`: the configuration, and how it is read.
+`kinds`: what a value may be. `tables`, `alerts`: the keys; `access`: those of callers, with their checks; `mapping`:
+the rules of a source's mapping. `checks`, `checks_outward`, `checks_alerts`, `relations`: what must hold between them.
+`problems`: how whatever is wrong is found at once and named. `whole`: the configuration, and how it is read.
 """
 
 from engine.config.access import IngressClientConfig as IngressClientConfig
 from engine.config.access import IngressKeyConfig as IngressKeyConfig
 from engine.config.access import effective as effective
+from engine.config.alerts import AlertConfig as AlertConfig
+from engine.config.alerts import NotifyConfig as NotifyConfig
 from engine.config.checks_outward import TARGET_FIELDS as TARGET_FIELDS
 from engine.config.forward import RAINFOCUS as RAINFOCUS
 from engine.config.forward import ForwardConfig as ForwardConfig

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config.access import check_access
+from engine.config.checks_alerts import check_alerts
 from engine.config.checks_governance import check_governance
 from engine.config.checks_outward import check_account, check_destination
 from engine.config.forward import RAINFOCUS, check_forward
@@ -38,11 +39,13 @@ def check(config: Tables, reader: Reader) -> None:
     for index, forward in enumerate(config.forwards):
         check_forward(forward, f"forward[{index}]", config.engine.drain_timeout_seconds, reader)
     check_governance(config, reader)
+    check_alerts(config, reader)
 
 
 def _check_names(config: Tables, reader: Reader) -> None:
     listed: dict[str, tuple[Any, ...]] = {"source": config.sources, "account": config.accounts}
     listed |= {"destination": config.destinations, "forward": config.forwards}
+    listed |= {"alert": config.alerts, "notify": config.notify}
     named = {key: [(f"{key}[{i}].name", table.name) for i, table in enumerate(them)] for key, them in listed.items()}
     named["destination"] += named.pop("forward")  # both are told apart by name where they are shown
     for places in named.values():

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from msgspec import field
 
 from engine.config.access import IngressClientConfig, IngressKeyConfig
+from engine.config.alerts import AlertConfig, NotifyConfig
 from engine.config.forward import ForwardConfig
 from engine.config.governance import ConsentConfig, GovernanceConfig
 from engine.config.kinds import (
@@ -225,6 +226,8 @@ class Tables(Table, frozen=True, kw_only=True):
     destinations: tuple[DestinationConfig, ...] = field(default=(DestinationConfig(),), name="destination")
     forwards: tuple[ForwardConfig, ...] = field(default=(), name="forward")
     governance: GovernanceConfig = GovernanceConfig()
+    alerts: tuple[AlertConfig, ...] = field(default=(), name="alert")
+    notify: tuple[NotifyConfig, ...] = ()
     log: LogConfig = LogConfig()
     path: Path | None = None
     base: Path = Path()

@@ -1,7 +1,7 @@
 """The whole of config.toml: its only reader.
 
-Attributes are named as the TOML keys are, except that `[[source]]`, `[[account]]` and `[[destination]]` are the tuples
-`sources`, `accounts` and `destinations`.
+Attributes are named as the TOML keys are, except that `[[source]]`, `[[account]]`, `[[destination]]` and `[[alert]]`
+are the tuples `sources`, `accounts`, `destinations` and `alerts`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine.config import checks_alerts
 from engine.config.access import KEY_SECRET
 from engine.config.checks import check
 from engine.config.checks_outward import CLIENT_ID, CLIENT_SECRET
@@ -97,6 +98,8 @@ def _completed(config: Config, reader: Reader) -> Config:
     accounts = [_one_place(it, f"account[{i}]", CLIENT_ID, reader) for i, it in enumerate(config.accounts)]
     accounts = [_one_place(it, f"account[{i}]", CLIENT_SECRET, reader) for i, it in enumerate(accounts)]
     sources = [_with_rules(it, f"source[{i}].mapping", reader) for i, it in enumerate(config.sources)]
+    notify = [_one_place(it, f"notify[{i}]", checks_alerts.URL, reader) for i, it in enumerate(config.notify)]
+    notify = [_one_place(it, f"notify[{i}]", checks_alerts.SECRET, reader) for i, it in enumerate(notify)]
     first = accounts[0].name if accounts else ""
     destinations = [msgspec.structs.replace(it, account=it.account or first) for it in config.destinations]
     forwards = [_one_place(it, f"forward[{i}]", FORWARD_SECRET, reader) for i, it in enumerate(config.forwards)]
@@ -108,6 +111,7 @@ def _completed(config: Config, reader: Reader) -> Config:
         accounts=tuple(accounts),
         destinations=tuple(destinations),
         forwards=tuple(forwards),
+        notify=tuple(notify),
     )
 
 

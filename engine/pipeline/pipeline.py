@@ -5,7 +5,7 @@ commit ──▶ readers (one a destination) ──▶ arbiters (one an account)
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -26,8 +26,6 @@ from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
 from engine.pipeline.watchdog import Watchdog, reading, sending
 from engine.ports import Clock, Journal, State
-
-logger = logging.getLogger("engine.pipeline")
 
 PRUNE_SECONDS = 600.0
 
@@ -54,6 +52,7 @@ class Pipeline:
         self.accounts, self.consumers, self.receipts = accounts, consumers, Receipts()
         self._state, self._clock, self._journal_next = state, clock, journal_next
         self._journal, self._fill = journal, Fill()
+        self.filling = asyncio.Event()  # the journal has passed a level upwards: look at it now
         self.drain_rate = DrainRate()
         self.commit = CommitStage(
             journal,
@@ -161,21 +160,17 @@ class Pipeline:
             reader.wake()
         self.backfill_pace.settled()
 
-    def _watch_journal(self) -> None:
-        """Say in time who holds up a journal that fills, and how long it will last (DESIGN §4, Limits)."""
+    def journal_seconds_left(self) -> float:
+        """Until events are refused, if the journal goes on growing as it did; infinite while it does not."""
         size = self._journal.size()
-        level = self._fill.passed(size.bytes, size.max_bytes, self._clock.monotonic())
-        furthest = min(self.consumers, key=lambda consumer: consumer.watermark, default=None)
-        if level is None or furthest is None:
-            return
-        left = self._fill.seconds_left(size.bytes, size.max_bytes)
-        logger.warning(
-            "the journal is %d %% full: destination %s is furthest behind, by %d events; %s",
-            round(level * 100),
-            furthest.name,
-            self.commit.next_offset - furthest.watermark,
-            "it does not grow at present" if left == float("inf") else f"full in about {left / 60:.0f} minutes",
-        )
+        return self._fill.seconds_left(size.bytes, size.max_bytes)
+
+    def _watch_journal(self) -> None:
+        """Alerts tell in time who holds up a journal that fills (DESIGN §4, Limits): they look now and then, and at
+        once when it is worth it."""
+        size = self._journal.size()
+        if self._fill.passed(size.bytes, size.max_bytes, self._clock.monotonic()) is not None:
+            self.filling.set()
 
     async def _prune(self) -> None:
         while True:

@@ -47,6 +47,10 @@ class Test(msgspec.Struct, forbid_unknown_fields=True):
     store_email: str | None = None
 
 
+class TestNotification(msgspec.Struct, forbid_unknown_fields=True):
+    target: str
+
+
 class Backup(msgspec.Struct, forbid_unknown_fields=True):
     directory: str
 

@@ -19,6 +19,7 @@ from engine.service.asking import (
     Lookup,
     Search,
     Test,
+    TestNotification,
     body_as,
     key_from_path,
     key_of_email,
@@ -87,6 +88,16 @@ class Handlers(PastHandlers):
 
     async def get_status(self, request: web.Request) -> object:
         return self._seen(request).status()
+
+    async def list_alerts(self, request: web.Request) -> object:
+        return self._seen(request).alerts()
+
+    async def test_notification(self, request: web.Request) -> object:
+        target = (await body_as(request, TestNotification)).target
+        try:
+            return await self._control().test_notification(target)
+        except KeyError:
+            raise Problem("not-found", "there is no such target; GET /v1/alerts lists them") from None
 
     async def get_audit(self, request: web.Request) -> object:
         return await self._control().audit()

@@ -47,7 +47,14 @@ class Narrowed:
         theirs = {it.get("account") for it in mine}
         accounts = [it for it in cast("list[dict[str, Any]]", found.get("accounts", [])) if it["name"] in theirs]
         general = {name: found[name] for name in GENERAL if name in found}
-        return general | {"accounts": accounts, "destinations": mine}
+        return general | {"alerts": self._mine(found.get("alerts", [])), "accounts": accounts, "destinations": mine}
+
+    def alerts(self) -> dict[str, object]:
+        """Without those of the whole engine, which name destinations too, and without who is told."""
+        return {"alerts": self._mine(self._control.alerts()["alerts"]), "targets": []}
+
+    def _mine(self, alerts: object) -> list[dict[str, Any]]:
+        return [it for it in cast("list[dict[str, Any]]", alerts) if it["destination"] in self._only]
 
     async def runs(self, which: RunFilter, limit: int, /, *, cursor: str = "", flow: bool = False) -> dict[str, object]:
         mine = msgspec.structs.replace(which, among=self._only)

@@ -44,6 +44,11 @@ TIME: Json = {"description": "Epoch seconds or ISO 8601", "type": ["number", "st
 PROBLEM_TYPE: Json = {"type": "string", "examples": [*TYPES]}
 STATE: Json = {"type": "string", "enum": ["pending", "settled"]}
 DESTINATION: Json = _object({"name": TEXT, "state": {"enum": ["active", "paused", "open"]}, "counts": COUNTS})
+ALERT: Json = _object(
+    {"alert": TEXT, "when": TEXT, "destination": TEXT, "state": {"enum": ["ok", "pending", "raised", "resolved"]}},
+    **{"since": {"type": ["number", "null"]}, "figure": NUMBER, "threshold": NUMBER, "unit": TEXT, "summary": TEXT},
+    **{"advice": TEXT, "page": TEXT, "told_at": {"type": ["number", "null"]}, "to": _list(TEXT), "built_in": FLAG},
+)
 LETTER: Json = _object(
     {"id": WHOLE, "destination": TEXT, "key": KEY, "kind": {"enum": [*KINDS]}, "reason": TEXT},
     **{"excerpt": TEXT, "attempts": WHOLE, "events": WHOLE, "first_tried_at": NUMBER, "at": NUMBER, "state": TEXT},
@@ -80,6 +85,8 @@ SCHEMAS: dict[str, Json] = {
         state=STATE,
         destinations=BY_DESTINATION,
     ),
+    "Alert": ALERT,
+    "Alerts": _object({"alerts": _list(_ref("Alert")), "targets": _list(ANY)}),
     "Anything": ANY,
     "Audit": _object({"ok": FLAG, "destinations": ANY, "problems": _list(TEXT)}),
     "Backup": _object({"directory": TEXT}),
@@ -93,6 +100,7 @@ SCHEMAS: dict[str, Json] = {
     "Letter": LETTER,
     "Letters": _object({"letters": _list(_ref("Letter")), "next": {"type": ["integer", "null"]}, "total": WHOLE}),
     "Lookup": _object({"email": {"type": "string", "format": "email"}}),
+    "Notified": _object({"target": TEXT, "ok": FLAG, "result": TEXT, "seconds": NUMBER}),
     "Problem": _object({"type": PROBLEM_TYPE, "title": TEXT, "status": WHOLE, "detail": TEXT}),
     "Purged": _object({"matched": WHOLE, "purged": WHOLE}),
     "Ready": _object({"ready": FLAG}, reasons=_list(TEXT)),
@@ -111,6 +119,7 @@ SCHEMAS: dict[str, Json] = {
     ),
     "Test": _object(None, store_email={"type": "string", "format": "email"}),
     "Tested": _object({"ok": FLAG, "steps": _list(ANY)}),
+    "TestNotification": _object({"target": TEXT}),
     "Text": TEXT,
     "Token": _object({"access_token": TEXT, "token_type": {"const": "Bearer"}, "expires_in": WHOLE, "scope": TEXT}),
     "TokenRequest": _object(
@@ -128,6 +137,8 @@ BODY_KINDS: dict[str, Iterable[str]] = {
     "TokenRequest": ("application/x-www-form-urlencoded",),
 }
 """Media types of the bodies that are not JSON alone."""
+
+NEEDED_BODIES = ("Events", "Changes", "Lookup", "Backup", "TestNotification", "TokenRequest")
 
 
 MEANING = {202: "Accepted", 207: "Accepted in part", 422: "Every record was rejected", 503: "Not now"}
@@ -218,7 +229,7 @@ def _entry(operation: Operation) -> Json:
     if operation.body:
         kinds = BODY_KINDS.get(operation.body, ("application/json",))
         entry["requestBody"] = {"content": {kind: {"schema": _ref(operation.body)} for kind in kinds}}
-        entry["requestBody"]["required"] = operation.body in ("Events", "Changes", "Lookup", "Backup", "TokenRequest")
+        entry["requestBody"]["required"] = operation.body in NEEDED_BODIES
     return entry
 
 

@@ -30,6 +30,7 @@ ENTRIES = [f"engine/assembly/{name}.py" for name in ("audit", "control", "engine
 
 NOT_TRIED = {
     "test_destination": "a test of a connection opens real ones: not on virtual time",
+    "test_notification": "it tells a real one, outside: not on virtual time",
     "backup": "a backup copies files, in threads: not on virtual time",
     "lifespan": "what waits inside a generator cannot be seen from outside; that is __aenter__ and __aexit__",
 }

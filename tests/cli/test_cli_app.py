@@ -55,6 +55,7 @@ def test_all_commands_of_the_contract_are_there() -> None:
             "bench",
             "keys new",
         ),
+        *(f"alerts {it}" for it in ("list", "test")),
         *(f"destinations {it}" for it in ("list", "test", "pause", "resume", "remove", "rename")),
         *(f"dead-letters {it}" for it in ("list", "show", "replay", "purge")),
     }

@@ -110,6 +110,16 @@ class FakeControl:
         for number in range(3):
             yield [row_of_entry(which.consumer, LedgerEntry(bytes([number]) * 32, "delivered", "", 1, at=1.5))] * number
 
+    def alerts(self) -> dict[str, object]:
+        self._call("alerts")
+        return {"alerts": [], "targets": []}
+
+    async def test_notification(self, target: str, /) -> dict[str, object]:
+        self._call("test_notification", target)
+        if target != "oncall":
+            raise KeyError(target)
+        return {"target": target, "ok": True, "result": "ok", "seconds": 0.0}
+
     async def backup(self, directory: Path, /) -> dict[str, object]:
         self._call("backup", directory)
         return {"files": ["journal.db", "state.db"], "bytes": 2}
@@ -387,6 +397,16 @@ async def test_status_runs_and_audit_answer(serve: Serve) -> None:
     assert (await (await client.get("/v1/status")).json())["ready"] is True
     assert await (await client.get("/v1/runs")).json() == {"runs": [], "next": None}
     assert (await (await client.get("/v1/audit")).json())["ok"] is True
+
+
+async def test_alerts_are_listed_and_a_target_is_told_of_a_test(serve: Serve, control: FakeControl) -> None:
+    client = await serve()
+    assert await (await client.get("/v1/alerts")).json() == {"alerts": [], "targets": []}
+    answer = await client.post("/v1/alerts/test", json={"target": "oncall"})
+    assert (await answer.json())["ok"] is True
+    assert control.calls == [("alerts",), ("test_notification", "oncall")]
+    await problem(await client.post("/v1/alerts/test", json={"target": "nobody"}), 404, "not-found")
+    await problem(await client.post("/v1/alerts/test", json={}), 400, "bad-request")
 
 
 async def test_a_backup_goes_where_it_was_told(serve: Serve, control: FakeControl) -> None:

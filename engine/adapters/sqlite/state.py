@@ -21,6 +21,7 @@ from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits, RunLimits
 from engine.adapters.sqlite.lookups import Lookups
 from engine.adapters.sqlite.past import Past
+from engine.adapters.sqlite.stored_alerts import StoredAlerts
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
@@ -45,7 +46,7 @@ DAY_SECONDS = 86_400.0
 PRUNE_SLICE = 500
 
 
-class SqliteState(Past):
+class SqliteState(Past, StoredAlerts):
     """See `ports.State`. `path` None keeps everything in memory, beside a journal that does so too."""
 
     def __init__(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from engine.adapters.sqlite import alert_sql
+
 _RUNS = """
 CREATE TABLE run (
     consumer INTEGER NOT NULL, hour INTEGER NOT NULL, name TEXT NOT NULL, events INTEGER NOT NULL,
@@ -22,4 +24,4 @@ INSERT INTO run SELECT consumer, -1, name, events FROM count
 
 _CONSENTS = "ALTER TABLE ledger ADD COLUMN consents BLOB NOT NULL DEFAULT x''"  # what was said last, see `LedgerEntry`
 
-UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS}
+UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS, 4: alert_sql.TABLE}

@@ -170,6 +170,7 @@ function showStatus(status) {
   const reasons = status.reasons ?? [];
   const health = status.ready ? (status.recovering ? "Ready, recovering" : "Ready") : `Not ready: ${reasons.join(", ")}`;
   say(at("health"), status.version ? `${health} · version ${status.version}` : health, status.ready ? "good" : "bad");
+  showAlerts(status.alerts ?? []);
   const now = { at: performance.now(), counts: new Map() };
   for (const it of status.destinations ?? []) showDestination(it, now);
   before = now;
@@ -179,6 +180,14 @@ function showStatus(status) {
   say(at("journal-text"), `${bytes(journal.bytes)} of ${bytes(journal.max_bytes)}, ${bytes(journal.disk_free_bytes)} free on disk, ${settled} events settled a second`);
   at("accounts").replaceChildren(...(status.accounts ?? []).map(accountLine));
   at("notes").replaceChildren(...(status.notes ?? []).map((note) => element("li", note, "warn")));
+}
+
+function showAlerts(alerts) {
+  at("alerts-section").hidden = !alerts.length;
+  const lines = alerts.map((it) => `${it.summary} (${it.alert}, since ${moment(it.since)}). What to do: ${it.advice}`);
+  const shown = [...at("alerts").children].map((line) => line.textContent);
+  if (lines.join("\n") === shown.join("\n")) return;
+  at("alerts").replaceChildren(...lines.map((line) => element("li", line, "bad")));
 }
 
 function accountLine(account) {

@@ -11,6 +11,7 @@ import pytest
 
 from engine.errors import NoSpace, StorageFailed
 from engine.ports import State
+from engine.testing.contracts.state_alerts import Alerts
 from engine.testing.contracts.state_consumers import Consumers
 from engine.testing.contracts.state_data import Limits, consumer_state
 from engine.testing.contracts.state_keeping import Keeping
@@ -67,7 +68,7 @@ class StateTrial:
         return state
 
 
-class StateContract(Consumers, Settling, Letters, Keeping, Runs, Sequences):
+class StateContract(Consumers, Settling, Letters, Keeping, Runs, Alerts, Sequences):
     """Subclass it as `TestMyState`, and say how one is made."""
 
     survives_a_crash = True
