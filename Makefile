@@ -5,9 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= config.toml
 JOBS ?= 1
+# One more than there are cores: many tests wait rather than compute.
+WORKERS ?= $(shell expr $$(nproc) + 1)
+FAST := not process and not faults and not mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast process simulate test-faults kills signals outages mutants bench clean
+.PHONY: help run serve test check format lint types fast seeded process simulate test-faults kills signals outages mutants bench clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +21,7 @@ run: $(VENV)/.runtime ## The demo: sandbox, engine, 3,000 attendees, and the pro
 serve: $(VENV)/.runtime ## The engine with config.toml (CONFIG=PATH for another)
 	$(BIN)/rainfocus-engine serve --config $(CONFIG)
 
-test: check process ## Everything a contributor needs (under ten minutes)
+test: check seeded process ## Everything a contributor needs (under ten minutes)
 
 check: format lint types fast ## Format, lint, types and the fast tests (under two minutes)
 
@@ -32,7 +35,10 @@ types: $(VENV)/.development
 	$(BIN)/mypy
 
 fast: $(VENV)/.development
-	$(BIN)/python -m pytest -q -m "not process and not faults and not mutants"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "$(FAST) and not seeded"
+
+seeded: $(VENV)/.development ## Do the tests find the bugs that were put in? (half a minute; also `make mutants`)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "$(FAST) and seeded"
 
 process: $(VENV)/.development ## Tests with real processes
 	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180

@@ -155,7 +155,9 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
     await settle(made, verdicts=[verdict("lea", 3, 3, attendee_id="a1")], watermark=4)
     await made.close()
     with sqlite3.connect(path) as connection:
-        connection.executescript("ALTER TABLE ledger DROP COLUMN consents; DROP TABLE run; DROP TABLE run_fate; DROP TABLE alert")
+        connection.executescript(
+            "ALTER TABLE ledger DROP COLUMN consents; DROP TABLE run; DROP TABLE run_fate; DROP TABLE alert"
+        )
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     upgraded = SqliteState(path)

@@ -22,6 +22,8 @@ from engine.pipeline.commit import CommitStage
 from engine.pipeline.settler import Settler
 from engine.testing.clock import run_virtual
 
+pytestmark = pytest.mark.seeded
+
 __all__ = ["small_steps"]
 
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -26,6 +26,8 @@ from engine.ports import JournalTail, KeyState, LetterFilter, Permit, Transition
 from engine.testing.contracts import DestinationContract, JournalContract, Limits, StateContract
 from engine.testing.destination import FakeDestination
 
+pytestmark = pytest.mark.seeded
+
 
 def broken_promises(battery: object, directory: Path) -> set[str]:
     """The names of the battery's tests that fail."""

@@ -30,6 +30,8 @@ from engine.model import Lane, Profile, Reply, Verdict, VerdictKind
 from engine.profiles.formats import Reader
 from engine.sandbox import Fault
 
+pytestmark = pytest.mark.seeded
+
 Patch = Callable[[pytest.MonkeyPatch], None]
 Outage = Callable[[], object]
 BUGS: dict[str, tuple[Patch, Outage]] = {}

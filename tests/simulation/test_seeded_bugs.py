@@ -33,6 +33,8 @@ from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
 from engine.ports import KeyState, Transition
 
+pytestmark = pytest.mark.seeded
+
 Patch = Callable[[pytest.MonkeyPatch], None]
 
 
