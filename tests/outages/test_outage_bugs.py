@@ -131,7 +131,7 @@ def a_connection_that_was_lost_has_delivered(monkeypatch: pytest.MonkeyPatch) ->
         found = original(failure, sent=sent, profiles=profiles, answer=answer)
         return Reply([Verdict(VerdictKind.OK)] * profiles) if sent else found
 
-    wrap(monkeypatch, rainfocus, "_failed", failed)
+    wrap(monkeypatch, rainfocus, "failed", failed)
 
 
 @bug(connections.test_an_answer_cut_off_after_the_write_is_unknown_and_costs_one_duplicate)
@@ -139,7 +139,7 @@ def what_may_have_arrived_is_a_plain_failure(monkeypatch: pytest.MonkeyPatch) ->
     def failed(original: Callable[..., Reply], failure: Exception, *, sent: bool, profiles: int, answer: Any) -> Reply:
         return original(failure, sent=False, profiles=profiles, answer=answer)
 
-    wrap(monkeypatch, rainfocus, "_failed", failed)
+    wrap(monkeypatch, rainfocus, "failed", failed)
 
 
 NEVER_ANSWERS = {"trouble": {"kind": "timeout"}, "concurrency": 4}
