@@ -164,7 +164,7 @@ class World:
 
     async def _die(self, life: Life) -> None:
         """From here on nothing that it does reaches the disk; what is on the wire may still arrive."""
-        if not self.disk.full_until > 0:
+        if not (self.disk.failed or self.disk.full_until > 0):  # else nothing could be written down
             self.facts.pauses_are_durable(SETTLED_SOON_SECONDS + 2 * self.knobs.settle_seconds)
         self.disk.cut_power()
         self.other_side.process = None
