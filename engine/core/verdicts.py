@@ -45,6 +45,8 @@ CODES: Mapping[str, VerdictKind] = {
 }
 
 SUCCESS = "0"
+SILENT = frozenset({"no_envelope", "no_response_code", "results_mismatch"})
+"""Reasons of a rejection beside a 2xx that does not say what became of the record."""
 PARAMETER_MISSING = "103"
 EXCERPT_CHARACTERS = 200
 
@@ -73,6 +75,11 @@ def judge(
 def without_id(verdict: Verdict) -> bool:
     """A success that does not say whom it stored. On reads RainFocus was seen to throttle with an empty 200 (U-21)."""
     return verdict.kind == VerdictKind.OK and not verdict.attendee_id
+
+
+def may_be_stored(verdict: Verdict) -> bool:
+    """Whether a record that was not confirmed may have been stored all the same: only a plain refusal rules it out."""
+    return verdict.kind != VerdictKind.REJECT or verdict.reason in SILENT
 
 
 def is_destination_fault(status: int) -> bool:

@@ -23,6 +23,7 @@ import msgspec
 from engine.core.consent import recall
 from engine.core.fold import EMPTY, fold_held
 from engine.core.handover import exclusion, fold_replays, reduced
+from engine.core.verdicts import may_be_stored
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
 from engine.ports import KeyState, LetterFilter
@@ -270,8 +271,8 @@ async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
             continue
         profile.tries += 1
         profile.first_tried_at = profile.first_tried_at or now
-        if verdict.kind != VerdictKind.REJECT:
-            profile.certain = False  # it may have been stored all the same
+        if may_be_stored(verdict):
+            profile.certain = False
         if verdict.kind == VerdictKind.SPLIT:
             split.append(profile)
         elif verdict.kind == VerdictKind.UNKNOWN:
