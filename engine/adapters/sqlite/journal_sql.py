@@ -55,8 +55,9 @@ def mark(connection: sqlite3.Connection, following: int) -> None:
 
 def marked(connection: sqlite3.Connection) -> int:
     """What was noted last; 0 when nothing was, or when it is not what was noted."""
-    row = connection.execute("SELECT value FROM meta WHERE name = 'next'").fetchone()
-    following, _, crc = str(row[0]).partition(" ") if row else ("", "", "")
+    row = connection.execute("SELECT CAST(value AS BLOB) FROM meta WHERE name = 'next'").fetchone()
+    noted = bytes(row[0]).decode("ascii", "replace") if row and row[0] else ""  # a turned bit may leave no text at all
+    following, _, crc = noted.partition(" ")
     return int(following) if following.isdecimal() and crc == str(zlib.crc32(following.encode())) else 0
 
 
