@@ -163,8 +163,7 @@ def events_of(profile: Profile) -> int:
 def overtaken(part: Profile, confirmed_through: int) -> bool:
     """A replayed dead letter that a confirmed newer state has passed, or a forget (it was emptied):
     it must not be sent any more."""
-    emptied = part.content == EMPTY and not part.traits & _ERASED
-    return emptied or confirmed_through > part.through
+    return part.content == EMPTY or confirmed_through > part.through
 
 
 def copy_to_store(profile: Profile) -> Profile:

@@ -130,6 +130,15 @@ def test_when_every_replay_is_overtaken_none_is_left_to_fold() -> None:
     assert one.events == 1
 
 
+def test_a_replay_that_was_emptied_in_the_journal_takes_no_newer_event_with_it() -> None:
+    """Its forget is older than the events that came after the dead letter: those are not forgotten."""
+    whole = profile()
+    whole.under = [profile(traits=Trait.ERASED)]
+    fold_replays(whole, None, lambda older, newer: (newer, 0))
+    assert exclusion(whole, Policy()) == ""
+    assert len(whole.passed or ()) == 1
+
+
 def test_a_key_that_the_ledger_does_not_know_has_overtaken_nothing() -> None:
     one = profile()
     one.under = [Profile(KEY, b'{"zip": 2}', 1, 1, NOTHING, 0, 22, 1, 0.0, letter=2)]  # type: ignore[arg-type]
