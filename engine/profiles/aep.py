@@ -28,12 +28,13 @@ _SECTIONS = ("attributes", "identityMap", "identities", "AdobeExperiencePlatform
 _TOPS = frozenset({*_SECTIONS, *AUDIENCE_KEYS})
 _ADDRESS_PATHS = [[(name, f"{address}.{step}") for step, name in ADDRESS_FIELDS] for address in ADDRESSES]
 _FREE_FORM = {"value"}  # of an attribute; one that is absent is {}
-_MARKS = frozenset({*_SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
+AEP_MARKS = frozenset({*_SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
+"""What stands at the top of a profile in one of AEP's shapes, and of no other."""
 
 
 def is_aep(record: Mapping[str, object]) -> bool:
     """Whether a profile is in one of AEP's shapes: some key of theirs stands at its top."""
-    return not _MARKS.isdisjoint(record)
+    return not AEP_MARKS.isdisjoint(record)
 
 
 def in_identity_map(origin: str) -> bool:
