@@ -9,19 +9,18 @@ from typing import Any
 import msgspec
 
 from engine.config import MappingRule
-from engine.profiles.aep import AEP_MARKS
 from engine.profiles.aep_audiences import CallAudience, audience_of
 from engine.profiles.csv_format import read_csv
-from engine.profiles.fields import TARGET_FIELDS
 from engine.profiles.json_exact import RecordUnreadable, decode_once
 from engine.profiles.json_format import Framed, json_records, ndjson_records
 from engine.profiles.parsed import BodyUnreadable as BodyUnreadable
 from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
 from engine.profiles.phones import e164
-from engine.profiles.records import RECORD_KEYS, RecordJudge
-from engine.profiles.typed import TypedPath, attributes_of
-from engine.profiles.typed_rules import typed_rules
+from engine.profiles.records import RecordJudge
+from engine.profiles.short_ways import ShortWays
+from engine.profiles.typed import TypedPath
+from engine.profiles.typed_aep import Unused
 
 JSON = "application/json"
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -61,7 +60,8 @@ class Reader:
         check_phone = e164() if phone_e164 else None
         self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone, consents=consents)
         self._unfolds = format != "profile"
-        self._typed = None if phone_e164 or format == "aep" else self._short_way()
+        ways = ShortWays(self.judge, format, now) if not phone_e164 else None
+        self._typed, self._typed_aep = (ways.typed, ways.typed_aep) if ways else (None, None)
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:
@@ -87,18 +87,6 @@ class Reader:
             parsed.records += 1
         return parsed
 
-    def _short_way(self) -> TypedPath | None:
-        """None where this source's rules need the exact path."""
-        judge = self.judge
-        if not judge.rules:
-            return TypedPath(judge.extra, judge.by_time, consents=judge.consent_parser)
-        reserved = frozenset(RECORD_KEYS) | (AEP_MARKS if self._unfolds else frozenset())
-        fields = {name: name for name in TARGET_FIELDS} | attributes_of(judge.extra)
-        rules = typed_rules(judge.rules, fields, reserved)
-        if rules is None:
-            return None
-        return TypedPath(judge.extra, judge.by_time, rules=rules, consents=judge.consent_parser)
-
     def _json(self, body: bytes) -> Parsed:
         """The usual bodies are taken whole; all others record by record."""
         if self._typed is not None and len(body) <= TOGETHER_BYTES and body[:1] == b"[":
@@ -118,9 +106,20 @@ class Reader:
             events = typed.read_all(raws) if typed and len(raws) > 1 else None
             if events is not None:
                 parsed.add_all(events)
-            else:
+            elif not self._read_aep(raws, parsed, call):
                 typed = self._one_by_one(raws, parsed, typed, call)
         return parsed
+
+    def _read_aep(self, raws: list[bytes], parsed: Parsed, call: CallAudience | None) -> bool:
+        """Whether these profiles are AEP's, and could be read in the short way."""
+        unused: list[Unused] = []
+        events = self._typed_aep.read_all(raws, call, unused) if self._typed_aep else None
+        if events is None:
+            return False
+        for index, path in unused:
+            parsed.unused(parsed.records + index, path, "unknown_field")
+        parsed.add_all(events)
+        return True
 
     def _one_by_one(
         self, raws: list[bytes], parsed: Parsed, typed: TypedPath | None, call: CallAudience | None
@@ -129,10 +128,12 @@ class Reader:
         for raw in raws:
             event = typed.read(raw) if typed else None
             if event is not None:
-                parsed.add(parsed.records, event)
-            elif self._read_exactly(raw, parsed, call):
+                parsed.add_all([event])
+            elif self._read_aep([raw], parsed, call):
                 typed = None
-            parsed.records += 1
+            else:
+                typed = None if self._read_exactly(raw, parsed, call) else typed
+                parsed.records += 1
         return typed
 
     def _call(self, beside: Mapping[str, object], parsed: Parsed) -> CallAudience | None:

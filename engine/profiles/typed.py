@@ -24,7 +24,8 @@ from engine.profiles.countries import COUNTRIES, STATES
 from engine.profiles.identity import key_of, normalise_email
 from engine.profiles.json_exact import MAX_RECORD_BYTES
 from engine.profiles.typed_consents import TypedConsents
-from engine.profiles.typed_rules import Member, Text, TypedRules
+from engine.profiles.typed_rules import TypedRules
+from engine.profiles.typed_tree import Member, Text, Tree, attributes, members, struct_type
 
 _EMAIL = int(Trait.EMAIL)  # plain numbers: joining IntFlags costs as much as decoding
 _FOREIGN = int(Trait.EMAIL | Trait.FOREIGN_STATE)
@@ -32,7 +33,7 @@ _keys_of_nulls = re.compile(rb'"([^"]*)": ?null').findall  # where no quote is e
 _untrimmed = re.compile(rb' (?:"|(?<=" ))').search  # begins with the rarer character, which is faster to find
 _ASIDE = {b"audiences", b"timestamp", b"consents"}
 
-_id = lru_cache(4096)(audience_id)
+known_audience_id = lru_cache(4096)(audience_id)
 
 
 class Standing(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -67,7 +68,7 @@ class NotPlain(ValueError):
 
 
 class TypedPath:
-    """Reads records of the fields above and of `extra` (sorted), and what `rules` take from elsewhere."""
+    """Reads records of the fields above and of `extra` (sorted), and what `rules` take from the paths of `tree`."""
 
     def __init__(
         self,
@@ -75,9 +76,12 @@ class TypedPath:
         by_time: bool,
         *,
         rules: TypedRules | None = None,
+        tree: Tree | None = None,
         consents: ConsentParser | None = None,
     ) -> None:
-        record = record_type(extra, rules)
+        looked_at = members(tree or {})
+        self._looked_at = [(attribute, default) for attribute, _, default in looked_at]
+        record = record_type(extra, tree or {}, looked_at)
         self._decode: Any = msgspec.json.Decoder(record).decode
         self._decode_all: Any = msgspec.json.Decoder(list[record]).decode  # type: ignore[valid-type]
         self._encode = msgspec.json.Encoder().encode
@@ -86,7 +90,7 @@ class TypedPath:
 
     def read(self, raw: bytes) -> Event | None:
         """The event of this record, or None when the exact path has to judge it."""
-        if len(raw) > MAX_RECORD_BYTES or _escapes_quotes(raw):
+        if len(raw) > MAX_RECORD_BYTES or escapes_quotes(raw):
             return None
         try:
             record: Typed = self._decode(raw)
@@ -98,7 +102,7 @@ class TypedPath:
         nulls = _keys_of_nulls(raw) if missing else ()
         if missing != 2 * len(nulls):
             return None  # some key stands twice
-        if not _clean(content, events) or (nulls and not _single(nulls, content)):
+        if not clean(content, events) or (nulls and not _single(nulls, content)):
             return None
         return events[0]
 
@@ -120,11 +124,11 @@ class TypedPath:
             return None
 
     def _together(self, records: list[Typed], quotes: int, raws: Sequence[bytes]) -> list[Event] | None:
-        if any(map(_escapes_quotes, raws)):
+        if any(map(escapes_quotes, raws)):
             return None
         counted, events = self._events(records)
         contents = b",".join([event.content for event in events])
-        return events if counted == quotes and _clean(contents, events) else None
+        return events if counted == quotes and clean(contents, events) else None
 
     def _events(self, records: list[Typed]) -> tuple[int, list[Event]]:
         """(quotes of the records as they were decoded, their events). Raises ValueError where one is not plain."""
@@ -133,12 +137,12 @@ class TypedPath:
         events: list[Event] = []
         for record in records:
             if rules:
-                rules.apply(record)
+                self._apply(rules, record)
             email = normalise_email(record.email) if record.email else None
             if email is None:
                 raise NotPlain
             record.email = email
-            traits = _traits(record)
+            traits = traits_in_order(record)
             audiences = timestamp = consents = None
             if record.audiences is not None or record.timestamp is not None or record.consents is not msgspec.UNSET:
                 quotes += 0 if rules else _quotes_aside(record)
@@ -148,6 +152,15 @@ class TypedPath:
                 quotes += content.count(b'"')
             events.append(Event(key_of(email), content, traits, audiences, timestamp, consents=consents))
         return quotes, events
+
+    def _apply(self, rules: TypedRules, record: Typed) -> None:
+        """Put what the rules find under the fields' names, and take away what they looked at."""
+        found = rules.find(record)
+        for attribute, default in self._looked_at:
+            setattr(record, attribute, default)
+        for attribute, value in found:
+            if value:
+                setattr(record, attribute, value)
 
     def _aside(self, record: Typed) -> tuple[dict[str, Membership] | None, float | None, dict[str, Consent] | None]:
         """What is kept beside the content, and the record without it. Raises ValueError."""
@@ -161,32 +174,28 @@ class TypedPath:
         return audiences, timestamp, consents
 
 
-def record_type(extra: Iterable[str], rules: TypedRules | None) -> type[Typed]:
-    """`Typed` with these fields, and members for what the rules look at."""
-    names = attributes_of(extra)
-    members: list[Member] = [(names[name], Text, None) for name in extra]
-    rename = {attribute: name for name, attribute in names.items()}
-    if rules is not None:
-        members += rules.members
-        rename |= rules.names
-    record: Any = msgspec.defstruct(
-        "Record", members, bases=(Typed,), rename=rename, omit_defaults=True, forbid_unknown_fields=True, gc=False
-    )
+def record_type(extra: Iterable[str], tree: Tree, looked_at: list[Member]) -> type[Typed]:
+    """`Typed` with these fields, and members for what rules look at."""
+    names = fields_of(extra)
+    rename = {attribute: name for name, attribute in {**names, **attributes(tree)}.items()}
+    record = struct_type("Record", [*((names[name], Text, None) for name in extra), *looked_at], rename, Typed)
     return cast("type[Typed]", record)
 
 
-def attributes_of(extra: Iterable[str]) -> dict[str, str]:
+def fields_of(extra: Iterable[str]) -> dict[str, str]:
     """Extra field -> the attribute that holds it."""
     return {name: f"extra_{number}" for number, name in enumerate(extra)}
 
 
-def _escapes_quotes(raw: bytes) -> bool:
+def escapes_quotes(raw: bytes) -> bool:
     """With an escaped quote the counts mean nothing."""
     return b"\\" in raw and (b'\\"' in raw or b"\\u0022" in raw)
 
 
 def _standing(entries: dict[str, Standing]) -> dict[str, Membership]:
-    found = [(_id(name), membership_of(it.status, it.lastQualificationTime)) for name, it in entries.items()]
+    found = [
+        (known_audience_id(name), membership_of(it.status, it.lastQualificationTime)) for name, it in entries.items()
+    ]
     standing = dict(found)
     if len(standing) < len(found):  # one of them is written in two ways
         standing.clear()
@@ -195,7 +204,7 @@ def _standing(entries: dict[str, Standing]) -> dict[str, Membership]:
     return standing
 
 
-def _traits(record: Typed) -> int:
+def traits_in_order(record: Typed) -> int:
     """Raises NotPlain for a country or a state that is not as it would be kept."""
     country, state = record.countryid, record.state
     if country is not None and country not in COUNTRIES:
@@ -228,7 +237,7 @@ def _single(nulls: Sequence[bytes], content: bytes) -> bool:
     return not any(b"\\" in name or b'"' + name + b'":' in content for name in distinct)
 
 
-def _clean(contents: bytes, events: list[Event]) -> bool:
+def clean(contents: bytes, events: list[Event]) -> bool:
     """Whether every value is as the exact path would leave it: trimmed, printable, NFC; none is empty. `contents` is
     that of the events, joined."""
     if _untrimmed(contents) or b"\\" in contents or b"\x7f" in contents:  # other controls are written escaped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ from engine import Config
 from engine.assembly.readers import readers_of
 from engine.model import Consent
 from engine.profiles import formats
+from engine.profiles.aep_audiences import CallAudience
+from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES
 from engine.profiles.fields import TARGET_FIELDS
-from engine.profiles.formats import JSON, BodyUnreadable, Parsed, Reader, TooManyEvents
+from engine.profiles.formats import JSON, BodyUnreadable, Reader, TooManyEvents
 
 NDJSON = "application/x-ndjson"
 NOW = 1_790_000_000.0
@@ -50,7 +53,7 @@ def reader(*, source: dict[str, Any] | None = None, consents: bool = False, exac
     )
     made = readers_of(config, lambda: NOW)["crm"][0]
     if exact:
-        made._typed = None
+        made._typed = made._typed_aep = None
     return made
 
 
@@ -64,6 +67,17 @@ PAIRS = {
     "consents": both(consents=True),
     "rules": both(source={"mapping": RULES}),
     "rules and consents": both(source={"mapping": RULES, "order": "timestamp"}, consents=True),
+    "aep": both(source={"format": "aep", "order": "timestamp"}, consents=True),
+    "aep rules": both(
+        source={
+            "mapping": {
+                "firstname": "_acme.first",
+                "city": {"first_of": ["workAddress.city", "homeAddress.city"], "upper": True},
+                "email": "_acme.mail",
+                "badge": "town",
+            }
+        }
+    ),
     "profile": both(source={"mapping": {"firstname": "person.first", "email": "mail"}, "format": "profile"}),
 }
 
@@ -76,11 +90,11 @@ def outcome(reader: Reader, body: bytes, media_type: str) -> object:
     return msgspec.structs.asdict(parsed)
 
 
-def same(name: str, body: bytes, media_type: str) -> Parsed | None:
+def same(name: str, body: bytes, media_type: str) -> bool:
     short, exact = PAIRS[name]
-    found = outcome(short, body, media_type)
-    assert found == outcome(exact, body, media_type)
-    return None
+    found, expected = outcome(short, body, media_type), outcome(exact, body, media_type)
+    assert found == expected
+    return found == expected
 
 
 emails = st.sampled_from(["lea@example.com", "Jo@Example.com ", "x", "é@exämple.com", "lea+a@example.com", "", " "])
@@ -207,6 +221,134 @@ def test_one_odd_record_among_many_changes_nothing_for_the_others(monkeypatch: p
             same("plain", body, media_type)
 
 
+ids = st.sampled_from(["a", "b", "ups/a", "A", " ", "x y"])
+identities = st.lists(
+    st.fixed_dictionaries(
+        {"id": emails | st.just("ab" * 32)},
+        optional={"primary": st.booleans(), "authenticatedState": texts, "xid": texts},
+    ),
+    max_size=2,
+)
+qualification = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["realized", "Exited", "existing", "x"]),
+        "lastQualificationTime": st.sampled_from(["2026-10-02T08:15:30.123Z", 1_790_000_000_123, "when", None]),
+    },
+    optional={"name": texts, "mappedAs": texts},
+)
+plain = st.sampled_from(["Léa", "Lille", "Ana", "US-TX", "TX", "US", " x", ""])
+xdm = {
+    "person": st.fixed_dictionaries(
+        {}, optional={"name": st.dictionaries(st.sampled_from(["firstName", "lastName", "x"]), plain)}
+    ),
+    "organizations": st.lists(plain | st.none(), max_size=2) | plain,
+    "extendedWorkDetails": st.fixed_dictionaries({"jobTitle": plain}),
+    "mobilePhone": st.fixed_dictionaries({"number": plain | st.integers(0, 9)}),
+    "homePhone": st.fixed_dictionaries({"number": plain}),
+    **dict.fromkeys(
+        ADDRESSES, st.dictionaries(st.sampled_from([step for step, _ in ADDRESS_FIELDS]), plain, max_size=4)
+    ),
+    "personalEmail": st.fixed_dictionaries({"address": emails}),
+    "workEmail": st.fixed_dictionaries({"address": emails}),
+    "identityMap": st.dictionaries(
+        st.sampled_from(["Email", "email", "ECID", "Email_LC_SHA256"]), identities, max_size=2
+    ),
+    "segmentMembership": st.dictionaries(
+        st.sampled_from(["ups", "UPS", "csv", ""]), st.dictionaries(ids, qualification, max_size=2), max_size=2
+    ),
+    "attributes": st.dictionaries(
+        st.sampled_from(["firstname", "firstName", "email", "city", "vip", "badge", "timestamp"]),
+        plain | emails | st.none() | st.fixed_dictionaries({}, optional={"value": plain}),
+        max_size=4,
+    ),
+    "timestamp": texts | st.integers(0, 2**40),
+    "consents": consents,
+    "_acme": st.fixed_dictionaries({}, optional={"first": plain, "mail": emails, "other": plain}),
+    "town": plain,
+    "email": emails,
+    "audiences": standings,
+}
+good = {
+    "personalEmail": st.just({"address": "lea@example.com"}),
+    "identityMap": st.just({"Email": [{"id": "Lea@example.com"}], "Email_LC_SHA256": [{"id": "ab" * 32}]}),
+    "segmentMembership": st.just({"ups": {"a": {"status": "realized", "lastQualificationTime": 1_790_000_000_123}}}),
+    "attributes": st.just({"firstName": {"value": "Léa"}, "city": "Lille", "vip": {}}),
+}
+members_of_xdm = st.sampled_from([*xdm]).flatmap(
+    lambda name: st.tuples(st.just(name), good.get(name, xdm[name]) | xdm[name])
+)
+profiles = st.builds(
+    written, st.lists(members_of_xdm, max_size=6, unique_by=lambda it: it[0]), st.booleans(), st.booleans()
+)
+twice = st.builds(written, st.lists(members_of_xdm, max_size=4), st.booleans(), st.booleans())
+calls = st.sampled_from(
+    [
+        {},
+        {"aggregationKey": {"segmentId": "a", "segmentNamespace": "ups", "segmentAlias": "The A"}},
+        {"audienceId": "c", "audienceStatus": "exited"},
+        {"audienceId": "c", "audienceStatus": "x"},
+        {"audienceName": "x y"},
+    ]
+)
+
+
+@given(st.sampled_from(["plain", "aep", "aep rules", "rules"]), st.lists(profiles | twice | records, max_size=3), calls)
+@example("plain", [b'{"personalEmail":{"address":"a@a.com"},"personalEmail":{"address":"b@a.com"}}'], {})
+@example("plain", [b'{"identityMap":{"Email":[{"id":"a@a.com"}]},"segmentMembership":{"ups":{"a":{},"a":{}}}}'], {})
+def test_profiles_in_aeps_shapes_give_the_same_on_both_ways(name: str, raws: list[bytes], call: dict[str, Any]) -> None:
+    body = (
+        b'{"profiles":['
+        + b",".join(raws)
+        + b"]"
+        + b"".join(b",%s:%s" % (json.dumps(key).encode(), json.dumps(value).encode()) for key, value in call.items())
+        + b"}"
+    )
+    same(name, body, JSON)
+    same(name, b"[" + b",".join(raws) + b"]", JSON)
+    same(name, b"\n".join(raws), NDJSON)
+
+
+XDM = {
+    "person": {"name": {"firstName": "Léa", "lastName": "Martin"}},
+    "personalEmail": {"address": "Lea@example.com"},
+    "organizations": ["Acme"],
+    "mobilePhone": {"number": "+33 1"},
+    "homeAddress": {"city": "Houston", "stateProvince": "US-TX", "countryCode": "US"},
+    "identityMap": {"Email": [{"id": "lea@example.com"}]},
+    "segmentMembership": {
+        "ups": {"a": {"status": "realized", "lastQualificationTime": "2026-10-02T08:15:30Z", "name": "A"}}
+    },
+}
+SDK = {
+    "attributes": {"firstname": {"value": "Léa"}, "lastName": "Martin", "city": {}},
+    "identityMap": {"email": [{"id": "lea@example.com", "primary": True}]},
+    "segmentMembership": {"ups": {"a": {"status": "exited", "lastQualificationTime": 1_790_000_000_123}}},
+}
+ACME = {**XDM, "_acme": {"first": "Ana", "mail": "ana@example.com"}, "workAddress": {"city": "Lille"}, "town": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("plain", XDM), ("plain", SDK), ("aep", XDM), ("aep", SDK), ("aep rules", XDM), ("aep rules", ACME)],
+)
+@pytest.mark.parametrize("call", [None, CallAudience("ups/a", "The A"), CallAudience("csv/b", "B", "exited")])
+def test_what_aep_sends_takes_the_short_way(name: str, profile: dict[str, Any], call: CallAudience | None) -> None:
+    typed = PAIRS[name][0]._typed_aep
+    assert typed is not None
+    raw = msgspec.json.encode(profile)
+    assert typed.read_all([raw, raw], call, []) is not None
+    same(name, b"[" + raw + b"]", JSON)
+
+
+@pytest.mark.parametrize("example", ["aep_destination_sdk", "aep_aggregation_key"])
+def test_the_examples_of_the_documentation_take_the_short_way(example: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = (Path(__file__).parents[2] / "examples" / f"{example}.json").read_bytes()
+    short, exact = both()
+    expected = outcome(exact, body, JSON)
+    monkeypatch.setattr(short, "_read_exactly", None)
+    assert outcome(short, body, JSON) == expected
+
+
 USUAL = {
     "plain": {"email": "Lea@example.com", "firstname": "Léa", "city": "Lille", "countryid": "FR"},
     "consents": {"email": "lea@example.com", "consents": {"marketing": {"email": {"val": "n"}}, "share": "y"}},
@@ -259,7 +401,8 @@ def test_times_of_consents_are_their_own_though_what_was_said_is_remembered() ->
     "mapping",
     [
         {"firstname": "identityMap.Email.0.id"},
-        {"firstname": "person.name.firstName"},
+        {"firstname": "person.name"},
+        {"firstname": "organizations"},
         {"firstname": "a.b", "city": "a"},
         {"firstname": "a", "city": "a.b"},
         {"audiences": "segments"},
@@ -269,4 +412,84 @@ def test_times_of_consents_are_their_own_though_what_was_said_is_remembered() ->
     ],
 )
 def test_other_rules_are_left_to_the_exact_path(mapping: dict[str, Any]) -> None:
-    assert reader(source={"mapping": mapping})._typed is None
+    made = reader(source={"mapping": mapping})
+    assert (made._typed, made._typed_aep) == (None, None)
+
+
+FLAT = {"email": "lea@example.com", "firstname": "Léa", "city": "Lille", "countryid": "FR"}
+LONG = "y" * 200
+QUALIFIED = {"status": "realized", "lastQualificationTime": "2026-10-02T08:15:30Z"}
+ONE_CHANGE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    *(
+        ("plain", FLAT, {"firstname": odd})
+        for odd in (" x", "x ", "\x7f", "Le\u0301a", "a\u200b", "a\tb", 'q"q', "", None)
+    ),
+    *(("plain", FLAT, {"countryid": odd}) for odd in ("fr", "XX", "US", None)),
+    *(("plain", FLAT, {"state": odd}) for odd in ("TX", "Nord")),
+    ("plain", {**FLAT, "countryid": "US"}, {"state": "Nord"}),
+    ("plain", FLAT, {"audiences": {"a": QUALIFIED, "ups/a": QUALIFIED | {"status": "exited"}}}),
+    ("plain", FLAT, {"email_lc_sha256": "ab" * 32}),
+    *(
+        ("consents", FLAT, {"consents": odd})
+        for odd in ({"share": "perhaps"}, {"share": ""}, [], "y", {"share": {"val": "n"}})
+    ),
+    ("consents", FLAT, {"consents": {"idSpecific": {"Email": {"lea@example.com": {"marketing": {"email": "n"}}}}}}),
+    ("consents", FLAT, {"consents.share": "n"}),
+    ("rules", {"mail": "lea@example.com"}, {"role": {"name": LONG, "level": LONG}}),
+    ("rules", {"mail": "lea@example.com"}, {"contact": {"mail": "jo@example.com"}}),
+    ("rules", {"mail": "lea@example.com"}, {"mail": "nobody"}),
+    ("rules", {"mail": "lea@example.com"}, {"wants": {"badge": "maybe"}}),
+    ("rules", {"mail": "lea@example.com", "city": "A", "address1": "B"}, {"city": None}),
+    ("rules", {"mail": "lea@example.com"}, {"email": "jo@example.com"}),
+    ("rules", {"mail": "lea@example.com"}, {"given": {"value": "Jo"}}),
+    *(("plain", XDM, {"workEmail": {"address": odd}}) for odd in ("jo@example.com", "nobody", " ", " lea@example.com")),
+    *(("plain", XDM, {"identityMap": {"Email": [{"id": odd}]}}) for odd in ("jo@example.com", "ab" * 32, "", "x")),
+    ("plain", XDM, {"identityMap": {"ECID": [{"id": "7"}], "email": [{"id": "lea@example.com"}]}}),
+    ("plain", XDM, {"segmentMembership": {"ups": {"a": QUALIFIED}, "UPS": {"a": QUALIFIED | {"status": "exited"}}}}),
+    ("plain", XDM, {"segmentMembership": {"ups": {"a": QUALIFIED | {"name": LONG + LONG}}}}),
+    ("plain", XDM, {"segmentMembership": {"ups": {"a": QUALIFIED | {"name": "a\tb "}}}}),
+    ("plain", XDM, {"segmentMembership": {"ups": {"a": {"status": "realized"}}}}),
+    ("plain", XDM, {"segmentMembership": {"a": QUALIFIED}}),
+    ("plain", XDM, {"homeAddress": {"street1": " "}, "mailingAddress": {"city": "Paris"}}),
+    ("plain", XDM, {"homeAddress": {}, "mailingAddress": {"city": "Paris"}, "workAddress": {"postalCode": "1"}}),
+    ("plain", XDM, {"homeAddress": {"stateProvince": "US-", "state": "TX", "countryCode": "US"}}),
+    ("plain", XDM, {"organizations": [None, "", "Acme"]}),
+    ("plain", XDM, {"organizations": "Acme"}),
+    ("plain", XDM, {"homePhone": {"number": "2"}}),
+    ("plain", XDM, {"firstname": "Jo"}),
+    ("plain", XDM, {"attributes": {"firstname": "Jo", "firstName": "Ann", "email": "lea@example.com"}}),
+    ("plain", XDM, {"attributes": {"email": "jo@example.com"}}),
+    ("plain", XDM, {"attributes": {"birthDate": None, "audiences": "x"}}),
+    ("plain", XDM, {"attributes": {"birthDate": None, "city": {"value": "Lyon"}}}),
+    ("aep rules", ACME, {"_acme": {"mail": "nobody"}}),
+    ("aep rules", ACME, {"_acme": {"mail": "Jo@example.com"}, "personalEmail": {"address": "x"}}),
+    ("aep rules", ACME, {"_acme": {"other": "x"}}),
+]
+CALLS = [
+    {},
+    {"aggregationKey": {"segmentId": "a", "segmentNamespace": "ups", "segmentAlias": "Another name"}},
+    {"audienceId": "c", "audienceNamespace": "CSV", "audienceStatus": "exited"},
+    {"audienceId": "c d"},
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_change_to_a_usual_profile_means_the_same_on_both_ways(call: dict[str, Any]) -> None:
+    for name, profile, change in ONE_CHANGE:
+        changed = msgspec.json.encode(profile | change)
+        beside = msgspec.json.encode(profile)
+        for raws in ([changed], [beside, changed, beside]):
+            envelope = {"profiles": list(map(msgspec.Raw, raws)), **call}
+            assert same(name, msgspec.json.encode(envelope), JSON)
+            assert call or same(name, b"\n".join(raws), NDJSON)
+
+
+@pytest.mark.parametrize("profile", [FLAT, XDM, SDK])
+def test_a_key_that_stands_twice_is_seen_on_both_ways(profile: dict[str, Any]) -> None:
+    raw = msgspec.json.encode(profile)
+    for name, value in profile.items():
+        for twice in (
+            raw[:-1] + b',"%s":%s}' % (name.encode(), msgspec.json.encode(value)),
+            raw[:-1] + b',"%s":null}' % name.encode(),
+        ):
+            assert same("plain", b"[" + raw + b"," + twice + b"]", JSON)
