@@ -119,6 +119,7 @@ class AccountConfig(Table, frozen=True, kw_only=True):
     token_auth: Literal["basic", "post"] = "basic"
     base_url: str = ""
     api_profile_id: Token = ""
+    transport: Literal["auto", "aiohttp", "raw"] = "auto"
     rate: RateConfig = RateConfig()
 
     @property
