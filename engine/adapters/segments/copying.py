@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.adapters.segments.files import DirectoryFiles, OpenFile
 from engine.adapters.segments.keeper import Keeper, Place, Stretch
 from engine.adapters.segments.layout import DATA_START, SALT_BYTES, Header, commit_of, pack_mark
+from engine.adapters.segments.scan import is_segment
 from engine.adapters.segments.worker import Trust, Worker
 from engine.errors import DataDirectoryError, NoSpace
 from engine.model import NOTHING
@@ -21,7 +22,7 @@ async def write_copy(path: Path, worker: Worker, keeper: Keeper, stretch: Stretc
     written in a thread of its own. Raises NoSpace, and DataDirectoryError for every other failure of the copy."""
     own = Worker(f"copy {path.name}", Trust(path.name))
     own.start()
-    target = _Target(path, stretch.segments[0].header.id, stretch.following)
+    target = SegmentWriter(path, stretch.segments[0].header.id, stretch.following)
     try:
         await own.run(target.create)
         place: Place | None = stretch.start()
@@ -35,8 +36,8 @@ async def write_copy(path: Path, worker: Worker, keeper: Keeper, stretch: Stretc
         await own.close()
 
 
-class _Target:
-    """The file it is written to. Its header comes last: without one it is none."""
+class SegmentWriter:
+    """One segment with everything in it, written from front to end. Its header comes last: without one it is none."""
 
     def __init__(self, path: Path, id: str, following: int) -> None:
         self._path, self._following = path, following
@@ -46,9 +47,15 @@ class _Target:
 
     def create(self) -> None:
         try:
+            self._check_folder()
             self._file = OpenFile(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         except OSError as error:
             raise self._failure(error) from error
+
+    def _check_folder(self) -> None:
+        others = {name for name in DirectoryFiles(self._path.parent).names() if is_segment(name)}
+        if others - {self._path.name}:
+            raise DataDirectoryError(f"{self._path.parent} holds other segments of a journal: name another folder")
 
     def add(self, data: bytes, first: int) -> None:
         if self._first == NOTHING:

@@ -25,11 +25,13 @@ from engine.model import Append, Event, Lane
 VERSION = 1
 DATA_START = 4_096
 """Where the first record of a segment stands."""
-HEADER_BYTES = 512
-"""What is written of the header: one sector, so it is there or not."""
+SECTOR_BYTES = 512
+HEADER_BYTES = 2 * SECTOR_BYTES
+"""The header stands in two sectors, each of which is there or not: a turned bit must not cost a whole segment."""
 _SEGMENT_MAGIC = b"RFSEGMNT"
 _HEADER = struct.Struct("<8sHH8s32sQQQQ")
 _CHECKSUM = struct.Struct("<I")
+_SUMMED_BYTES = SECTOR_BYTES - _CHECKSUM.size
 ACTIVE, RELEASED = 1, 2
 SALT_BYTES = 8
 
@@ -61,19 +63,24 @@ class Header(msgspec.Struct, frozen=True):
 
     def packed(self) -> bytes:
         fields = (self.salt, self.id.encode(), self.sequence, self.base, self.released, self.size)
-        block = _HEADER.pack(_SEGMENT_MAGIC, self.version, self.state, *fields).ljust(
-            HEADER_BYTES - _CHECKSUM.size, b"\0"
-        )
-        return block + _CHECKSUM.pack(zlib.crc32(block))
+        sector = _HEADER.pack(_SEGMENT_MAGIC, self.version, self.state, *fields).ljust(_SUMMED_BYTES, b"\0")
+        return (sector + _CHECKSUM.pack(zlib.crc32(sector))) * 2
 
 
 def read_header(block: bytes) -> Header | None:
-    """None when it is not one as it was written; of a newer version only that and nothing else may be believed."""
-    if len(block) < HEADER_BYTES or block[:8] != _SEGMENT_MAGIC:
+    """None when neither copy is as it was written. Two whole ones differ while a segment is being released."""
+    copies = [_read_copy(block[start : start + SECTOR_BYTES]) for start in (0, SECTOR_BYTES)]
+    whole = [one for one in copies if one is not None]
+    return max(whole, key=lambda one: one.state, default=None)
+
+
+def _read_copy(sector: bytes) -> Header | None:
+    """The checksum is in the same place in every version, so of a newer one its number may be believed."""
+    if len(sector) < SECTOR_BYTES or sector[:8] != _SEGMENT_MAGIC:
         return None
-    if zlib.crc32(block[: HEADER_BYTES - _CHECKSUM.size]) != _CHECKSUM.unpack_from(block, HEADER_BYTES - 4)[0]:
+    if zlib.crc32(sector[:_SUMMED_BYTES]) != _CHECKSUM.unpack_from(sector, _SUMMED_BYTES)[0]:
         return None
-    _, version, state, salt, id, sequence, base, released, size = _HEADER.unpack_from(block)
+    _, version, state, salt, id, sequence, base, released, size = _HEADER.unpack_from(sector)
     return Header(id.rstrip(b"\0").decode("ascii", "replace"), salt, sequence, base, released, size, state, version)
 
 
