@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.adapters.segments.files import DirectoryFiles, OpenFile
 from engine.adapters.segments.keeper import Keeper, Place, Stretch
-from engine.adapters.segments.layout import DATA_START, SALT_BYTES, Header, commit_of, pack_mark
+from engine.adapters.segments.layout import DATA_START, SALT_BYTES, Header, Packed, commit_of, pack_mark, record_of
 from engine.adapters.segments.scan import is_segment
 from engine.adapters.segments.worker import Trust, Worker
 from engine.errors import DataDirectoryError, NoSpace
@@ -27,7 +27,7 @@ async def write_copy(path: Path, worker: Worker, keeper: Keeper, stretch: Stretc
         await own.run(target.create)
         place: Place | None = stretch.start()
         while place is not None:
-            copied = await worker.run(partial(keeper.copy, stretch, place, start, target.header.seed))
+            copied = await worker.run(partial(keeper.copy, stretch, place, start, target.header.seed, target.position))
             await own.run(partial(target.add, copied.data, copied.first))
             place = copied.following
         await own.run(target.finish)
@@ -43,7 +43,7 @@ class SegmentWriter:
         self._path, self._following = path, following
         self.header = Header(id, secrets.token_bytes(SALT_BYTES), 1, following, following, 0)
         self._file: OpenFile | None = None
-        self._position, self._first = DATA_START, NOTHING
+        self.position, self._first = DATA_START, NOTHING
 
     def create(self) -> None:
         try:
@@ -60,14 +60,17 @@ class SegmentWriter:
     def add(self, data: bytes, first: int) -> None:
         if self._first == NOTHING:
             self._first = first
-        self._write(self._position, data)
-        self._position += len(data)
+        self._write(self.position, data)
+        self.position += len(data)
+
+    def add_record(self, packed: Packed, first: int) -> None:
+        self.add(b"".join(record_of(packed, first, 0, self.header.seed, self.position, ends=True)), first)
 
     def finish(self) -> None:
         base = self._following if self._first == NOTHING else self._first
-        self.add(commit_of([pack_mark(base)], self._following, self.header.seed), NOTHING)
+        self.add(commit_of([pack_mark(base)], self._following, self.header.seed, self.position), NOTHING)
         old = self.header
-        self._write(0, Header(old.id, old.salt, 1, base, base, self._position).packed())
+        self._write(0, Header(old.id, old.salt, 1, base, base, self.position).packed())
         assert self._file is not None
         try:
             self._file.sync()

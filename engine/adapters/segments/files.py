@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +48,15 @@ class SegmentFiles(Protocol):
     def sync_directory(self) -> None: ...
 
     def free_bytes(self) -> int: ...
+
+
+@contextmanager
+def no_way_back() -> Iterator[None]:
+    """In here every failure is the end, a disk without room included: what is half done is not as it was before."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(errno.EIO, f"half done ({error})") from error
 
 
 class OpenFile:

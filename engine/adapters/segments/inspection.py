@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -13,12 +15,12 @@ from engine.adapters.segments.files import DirectoryFiles
 from engine.adapters.segments.layout import (
     MARK,
     RECORD_MAGIC,
+    Packed,
     Record,
     is_whole,
     moved,
     pack_append,
     read_record,
-    record_of,
 )
 from engine.adapters.segments.opening import Beginning, open_segments
 from engine.adapters.segments.pool import Pool
@@ -194,26 +196,24 @@ def salvage(journal: FoundJournal, directory: Path) -> None:
     writer = SegmentWriter(directory / FILE, journal.id or secrets.token_hex(8), journal.next)
     writer.create()
     try:
-        for first, data in sorted([*_fillings(journal, writer.header.seed), *_records(journal, writer.header.seed)]):
-            writer.add(data, first)
+        for first, packed in merge(_fillings(journal), _records(journal), key=itemgetter(0)):
+            writer.add_record(packed, first)
         writer.finish()
     finally:
         writer.close()
 
 
-def _records(journal: FoundJournal, seed: int) -> Iterator[tuple[int, bytes]]:
+def _records(journal: FoundJournal) -> Iterator[tuple[int, Packed]]:
     name, content = "", b""
     for first, one in journal.found.items():
         if one.segment.name != name:
             name, content = one.segment.name, _content(journal.directory, one.segment)
-        packed = moved(one.record, content[one.record.body : one.record.end])
-        yield first, b"".join(record_of(packed, first, 0, seed, ends=True))
+        yield first, moved(one.record, content[one.record.body : one.record.end])
 
 
-def _fillings(journal: FoundJournal, seed: int) -> Iterator[tuple[int, bytes]]:
+def _fillings(journal: FoundJournal) -> Iterator[tuple[int, Packed]]:
     event = Event(NOBODY, b"{}", Trait.LOST)
     at = max((one.record.accepted_at for one in journal.found.values()), default=0.0)  # or it might expire instead
     for begin, end in journal.lost:
         for first in range(begin, end, FILLED_EVENTS):
-            packed = pack_append(Append([event] * min(FILLED_EVENTS, end - first), "", Lane.LIVE, at))
-            yield first, b"".join(record_of(packed, first, 0, seed, ends=True))
+            yield first, pack_append(Append([event] * min(FILLED_EVENTS, end - first), "", Lane.LIVE, at))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.adapters.segments.copying import write_copy
-from engine.adapters.segments.files import DirectoryFiles, SegmentFile, SegmentFiles
+from engine.adapters.segments.files import DirectoryFiles, SegmentFile, SegmentFiles, no_way_back
 from engine.adapters.segments.keeper import Keeper, Place, Stretch
 from engine.adapters.segments.layout import DATA_START, Packed, commit_of, pack_append, pack_mark
 from engine.adapters.segments.opening import Beginning, Opened, begin_segment, open_segments
@@ -161,9 +161,8 @@ class SegmentJournal:
     async def _commit(self, packed: Sequence[Packed]) -> int:
         segment, file, first = self._segments[-1], self._file, self._next
         assert file is not None
-        data = commit_of(packed, first, segment.seed)
-        following = first + sum(one.count for one in packed)
-        position = segment.end
+        position, following = segment.end, first + sum(one.count for one in packed)
+        data = commit_of(packed, first, segment.seed, position)
 
         def ended(result: Any, error: BaseException | None) -> None:
             self._is_free.set()
@@ -252,10 +251,8 @@ class SegmentJournal:
     def _write(self, file: SegmentFile, position: int, data: bytes) -> None:
         self._trust.check()
         file.write(position, data)
-        try:
+        with no_way_back():
             file.sync()
-        except OSError as error:
-            raise self._trust.fail(error) from error  # whatever it says: what is on disk is not known
         now = time.monotonic()
         if now - self._free[1] > SPACE_EVERY_SECONDS:
             self._free = (self._files.free_bytes(), now)

@@ -131,16 +131,17 @@ class Keeper:
             self._rewriter.carry_out(rewrites, self._file(segment))
         return Place(place.nth, position, first) if first < until else _next(stretch, place), len(rewrites)
 
-    def copy(self, stretch: Stretch, place: Place, start: int, seed: int) -> Copied:
-        """About `COPY_BYTES` of the records from `place` on, as they look in a segment with this seed. What ends at or
-        before the offset `start` is left out."""
+    def copy(self, stretch: Stretch, place: Place, start: int, seed: int, target: int) -> Copied:
+        """About `COPY_BYTES` of the records from `place` on, as they look at the position `target` of a segment with
+        this seed. What ends at or before the offset `start` is left out."""
         segment, until = stretch.segments[place.nth], stretch.until(place.nth)
         parts, begin, position, first = list[bytes](), NOTHING, place.position, place.first
         for record, body in records_from(segment, self._file(segment), position, first, until):
             position, first = record.end, record.following
             if first > start:
                 begin = record.first if begin == NOTHING else begin
-                parts += record_of(moved(record, body), record.first, 0, seed, ends=True)
+                parts += record_of(moved(record, body), record.first, 0, seed, target, ends=True)
+                target += record.end - record.position
             if position - place.position >= COPY_BYTES:
                 break
         else:

@@ -3,8 +3,8 @@
 A record is the events of one append: a fixed head with lengths, offset and two checksums, the name of the source, and
 the packed events. All records of one group commit are written by one write; `back` says how far before a record its
 commit begins, and the last one carries `ENDS`: a commit is whole or it is not there. The checksum of a head is seeded
-with a random number of its segment, so what an earlier use of the file left behind, or what somebody put into the
-fields of a profile, is never taken for a record.
+with a random number of its segment, and with its place, so what an earlier use of the file left behind, or what
+somebody put into the fields of a profile, is never taken for a record.
 
 The payload is what `codec.pack_events` makes and not the body of the request: a body would have to be judged again
 after a restart, by a configuration that may have changed since and so with another answer than the one given.
@@ -122,12 +122,17 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return self.first + self.count
 
 
+def _seed_at(position: int, seed: int) -> int:
+    """A head is one only where it was written."""
+    return seed ^ (position & 0xFFFFFFFF)
+
+
 def read_record(buffer: bytes, index: int, position: int, seed: int) -> Record | None:
     """The record whose head stands at `index` of the buffer, which is `position` of the file; None if none does."""
     if index + RECORD_BYTES > len(buffer) or buffer[index : index + 2] != RECORD_MAGIC:
         return None
     end = index + _RECORD.size
-    if zlib.crc32(buffer[index:end], seed) != _CHECKSUM.unpack_from(buffer, end)[0]:
+    if zlib.crc32(buffer[index:end], _seed_at(position, seed)) != _CHECKSUM.unpack_from(buffer, end)[0]:
         return None
     return Record(position, *_RECORD.unpack_from(buffer, index)[1:])
 
@@ -167,23 +172,25 @@ def released_below(payload: bytes) -> int:
     return int(_RELEASED_BELOW.unpack(payload)[0])
 
 
-def commit_of(packed: Sequence[Packed], first: int, seed: int) -> bytes:
-    """These records as one commit; the first of its events has the offset `first`."""
+def commit_of(packed: Sequence[Packed], first: int, seed: int, position: int) -> bytes:
+    """These records as one commit that begins at `position`; the first of its events has the offset `first`."""
     parts: list[bytes] = []
     back, last = 0, len(packed) - 1
     for index, one in enumerate(packed):
-        parts += record_of(one, first, back, seed, ends=index == last)
+        parts += record_of(one, first, back, seed, position + back, ends=index == last)
         back += one.bytes
         first += one.count
     return b"".join(parts)
 
 
-def record_of(packed: Packed, first: int, back: int, seed: int, *, ends: bool) -> tuple[bytes, bytes, bytes, bytes]:
+def record_of(
+    packed: Packed, first: int, back: int, seed: int, position: int, *, ends: bool
+) -> tuple[bytes, bytes, bytes, bytes]:
     flags = packed.flags | ENDS if ends else packed.flags
     checksum = zlib.crc32(packed.payload, zlib.crc32(packed.source))
     sizes = (len(packed.source), back, len(packed.payload), packed.count)
     head = _RECORD.pack(RECORD_MAGIC, flags, packed.lane, *sizes, first, packed.accepted_at, checksum)
-    return head, _CHECKSUM.pack(zlib.crc32(head, seed)), packed.source, packed.payload
+    return head, _CHECKSUM.pack(zlib.crc32(head, _seed_at(position, seed))), packed.source, packed.payload
 
 
 def append_from(record: Record, body: bytes) -> Append:
@@ -221,7 +228,7 @@ def rewritten(record: Record, body: bytes, events: list[Event], seed: int) -> by
         record.count,
         record.accepted_at,
     )
-    return b"".join(record_of(packed, record.first, record.back, seed, ends=False))
+    return b"".join(record_of(packed, record.first, record.back, seed, record.position, ends=False))
 
 
 def moved(record: Record, body: bytes) -> Packed:

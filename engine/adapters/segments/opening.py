@@ -6,8 +6,8 @@ import secrets
 
 import msgspec
 
-from engine.adapters.segments.files import SegmentFiles
-from engine.adapters.segments.layout import DATA_START, SALT_BYTES, Header
+from engine.adapters.segments.files import SegmentFile, SegmentFiles, no_way_back
+from engine.adapters.segments.layout import DATA_START, HEADER_BYTES, SALT_BYTES, Header
 from engine.adapters.segments.pool import Pool, whole_blocks
 from engine.adapters.segments.rewriting import Rewriter
 from engine.adapters.segments.scan import WAY_OUT, Sorted, Tail, checked, sort, tail_of
@@ -76,8 +76,23 @@ def begin_segment(
     header = Header(id, secrets.token_bytes(SALT_BYTES), sequence, base, released, size)
     file = files.open(name)
     try:
-        file.write(0, header.packed())
-        file.sync()
+        _write_header(file, header)
+    except OSError:
+        pool.give_back(name, size)
+        raise
     finally:
         file.close()
     return Segment(name, header, is_known=True)
+
+
+def _write_header(file: SegmentFile, header: Header) -> None:
+    """Half of one must not stay: it would say that the segment before it ends where that goes on."""
+    try:
+        file.write(0, header.packed())
+    except OSError:
+        with no_way_back():
+            file.write(0, bytes(HEADER_BYTES))
+            file.sync()
+        raise
+    with no_way_back():
+        file.sync()

@@ -76,6 +76,10 @@ class Pool:
         self._finish(keep=True)
         return self._spare.pop()
 
+    def give_back(self, name: str, size: int) -> None:
+        """It was taken, and could not be used."""
+        self._released.append((name, size))
+
     def slice(self) -> bool:
         """One slice of background work; is there more?"""
         if self._filling is None and not self._next():
@@ -92,10 +96,12 @@ class Pool:
     def _next(self) -> bool:
         """What is to be filled next, if anything."""
         if self._retired:
-            self._released.append(self._mark_released(self._retired.popleft()))
+            self._released.append(self._mark_released(self._retired[0]))
+            self._retired.popleft()
         if self._released:
-            name, size = self._released.popleft()
+            name, size = self._released[0]
             self._filling = _Filling(name, self._files.open(name), size, is_new=False)
+            self._released.popleft()
             return True
         wanted, self._wanted = self._wanted, 0
         if wanted and not any(size >= wanted for _, size in self._spare) and self._fits(wanted):

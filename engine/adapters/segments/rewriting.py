@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from engine.adapters.segments.files import SegmentFile, SegmentFiles
+from engine.adapters.segments.files import SegmentFile, SegmentFiles, no_way_back
 from engine.adapters.segments.segment import Segment
 
 NAME = "journal-rewriting"
@@ -61,10 +61,11 @@ class Rewriter:
         try:
             plan = _packed(rewrites)
             file.write(0, plan)
-            file.sync()
-            _apply(rewrites, target)
-            file.write(0, bytes(len(plan)))
-            file.sync()
+            with no_way_back():
+                file.sync()
+                _apply(rewrites, target)
+                file.write(0, bytes(file.size))
+                file.sync()
         finally:
             file.close()
 
