@@ -88,7 +88,8 @@ class OpenFile:
         _sync_data(self._descriptor)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        descriptor, self._descriptor = self._descriptor, -1  # the number may soon be another file's
+        os.close(descriptor)
 
 
 class DirectoryFiles:
