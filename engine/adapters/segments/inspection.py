@@ -108,16 +108,16 @@ def inspect_journal(directory: Path, consumers: Sequence[ConsumerState]) -> Foun
     journal = FoundJournal(directory, holds_segments(directory))
     if not journal.exists and not consumers:
         return journal
-    files = sort(DirectoryFiles(directory)) if journal.exists else None
-    live = files.live if files is not None else []
-    if files is not None:
-        journal.problems += [*files.newer, *files.problems]
-        journal.foreign = bool(files.newer)
-    journal.id = live[0].header.id if live else ""
+    files = sort(DirectoryFiles(directory))
+    journal.problems += [*files.newer, *files.problems]
+    if not files.live and not journal.problems:
+        journal.problems.append("the journal is missing: no segment is there that tells which offsets were given")
+    journal.foreign = bool(files.newer)
+    journal.id = files.live[0].header.id if files.live else ""
     if not journal.foreign:
         needed_from = min((one.watermark for one in consumers), default=None)
         known = max((max(one.watermark, one.settled_through + 1) for one in consumers), default=0)
-        _read(journal, live, needed_from, known)
+        _read(journal, files.live, needed_from, known)
     return journal
 
 

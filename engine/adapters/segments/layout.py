@@ -28,7 +28,7 @@ DATA_START = 4_096
 SECTOR_BYTES = 512
 HEADER_BYTES = 2 * SECTOR_BYTES
 """The header stands in two sectors, each of which is there or not: a turned bit must not cost a whole segment."""
-_SEGMENT_MAGIC = b"RFSEGMNT"
+SEGMENT_MAGIC = b"RFSEGMNT"
 _HEADER = struct.Struct("<8sHH8s32sQQQQ")
 _CHECKSUM = struct.Struct("<I")
 _SUMMED_BYTES = SECTOR_BYTES - _CHECKSUM.size
@@ -63,7 +63,7 @@ class Header(msgspec.Struct, frozen=True):
 
     def packed(self) -> bytes:
         fields = (self.salt, self.id.encode(), self.sequence, self.base, self.released, self.size)
-        sector = _HEADER.pack(_SEGMENT_MAGIC, self.version, self.state, *fields).ljust(_SUMMED_BYTES, b"\0")
+        sector = _HEADER.pack(SEGMENT_MAGIC, self.version, self.state, *fields).ljust(_SUMMED_BYTES, b"\0")
         return (sector + _CHECKSUM.pack(zlib.crc32(sector))) * 2
 
 
@@ -76,7 +76,7 @@ def read_header(block: bytes) -> Header | None:
 
 def _read_copy(sector: bytes) -> Header | None:
     """The checksum is in the same place in every version, so of a newer one its number may be believed."""
-    if len(sector) < SECTOR_BYTES or sector[:8] != _SEGMENT_MAGIC:
+    if len(sector) < SECTOR_BYTES or sector[:8] != SEGMENT_MAGIC:
         return None
     if zlib.crc32(sector[:_SUMMED_BYTES]) != _CHECKSUM.unpack_from(sector, _SUMMED_BYTES)[0]:
         return None

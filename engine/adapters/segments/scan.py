@@ -32,6 +32,8 @@ from engine.adapters.segments.layout import (
     RECORD_BYTES,
     RECORD_MAGIC,
     RELEASED,
+    SECTOR_BYTES,
+    SEGMENT_MAGIC,
     VERSION,
     Header,
     Record,
@@ -88,7 +90,7 @@ def sort(files: SegmentFiles, *, is_looking: bool = False) -> Sorted:
 def _sort(name: str, file: SegmentFile, found: Sorted, is_looking: bool) -> None:
     size, header = file.size, read_header(file.read(0, HEADER_BYTES))
     if header is None:
-        if is_looking or _is_empty(file, size):
+        if is_looking or (is_begun_at_most(file.read(0, DATA_START)) and _is_empty(file, size)):
             found.spare.append((name, size))
         else:
             found.problems.append(f"{name}: what it is cannot be read")
@@ -107,6 +109,11 @@ def _sort(name: str, file: SegmentFile, found: Sorted, is_looking: bool) -> None
 def _is_empty(file: SegmentFile, size: int) -> bool:
     """Without a header it was never begun, so there is nothing behind where that should stand."""
     return all(is_zero(file.read(at, SCAN_BYTES)) for at in range(DATA_START, size, SCAN_BYTES))
+
+
+def is_begun_at_most(block: bytes) -> bool:
+    """Is this nothing, or the beginning of a header?"""
+    return is_zero(block) or block[:SECTOR_BYTES].rstrip(b"\0")[: len(SEGMENT_MAGIC)] in SEGMENT_MAGIC
 
 
 def is_zero(data: bytes) -> bool:
