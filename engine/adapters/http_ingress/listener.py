@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
+import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -19,13 +20,16 @@ LINGER_SECONDS = 5.0
 
 FULL_RETRY_SECONDS = 2.0
 
+BACKLOG = 1024
+
 REFUSED_AT_ONCE = 8
 """How many connections beyond the bound are open for as long as it takes to tell them so; more are cut off."""
 
 
 class Listener:
     """`port` 0 takes a free one; `port` tells which. `shutdown_seconds`: how long `close` lets requests under way go
-    on. Without a bound when `max_connections` is 0."""
+    on. Without a bound when `max_connections` is 0. `sock`: already bound, taken over instead of host and port.
+    `reuse_port`: other processes may listen at the same port, and the system spreads connections over them."""
 
     def __init__(
         self,
@@ -37,8 +41,11 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         shutdown_seconds: float = 2.0,
         random: random_module.Random | None = None,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
     ) -> None:
-        self._host, self._wanted, self._tls = host, port, tls
+        self._place = place_of(host, port, sock, reuse_port)
+        self._tls = tls
         self._max_connections = max_connections
         self._random = random or random_module.Random()
         self._server: asyncio.Server | None = None
@@ -58,9 +65,7 @@ class Listener:
         await self._runner.setup()
         try:
             loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                self._protocol, self._host, self._wanted, ssl=self._tls, backlog=1024
-            )
+            self._server = await loop.create_server(self._protocol, ssl=self._tls, backlog=BACKLOG, **self._place)
         except OSError:
             await self._runner.cleanup()
             raise
@@ -115,6 +120,11 @@ class _Full(asyncio.Protocol):
         self._others.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
+
+
+def place_of(host: str, port: int, sock: socket.socket | None, reuse_port: bool) -> dict[str, Any]:
+    """Where to listen, as `create_server` takes it."""
+    return {"sock": sock} if sock is not None else {"host": host, "port": port, "reuse_port": reuse_port or None}
 
 
 def tls_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
