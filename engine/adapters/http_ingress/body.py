@@ -103,10 +103,15 @@ class Bodies:
         encoding = request.head.headers.get("content-encoding", "")
         if encoding and not request.decoded and body:
             body = await self._work(len(body) > INFLATE_INLINE_BYTES, until, lambda: self._inflated(body, encoding))
+        heavy = len(body) > PARSE_INLINE_BYTES
+        return await self._work(heavy, until, lambda: self.parse_here(body, media_type, reader))
+
+    def parse_here(self, body: bytes, media_type: str, reader: BodyReader) -> Parsed:
+        """A body in the clear, at once. Raises Problem: 400, 413."""
         _within(body, self._config.max_decompressed_bytes)
         if not body:
             raise Problem("empty-body", "the body is empty; send at least one profile")
-        return await self._work(len(body) > PARSE_INLINE_BYTES, until, lambda: _parsed(body, media_type, reader))
+        return _parsed(body, media_type, reader)
 
     async def _work(self, heavy: bool, until: float, work: Callable[[], T]) -> T:
         if not heavy:
