@@ -62,8 +62,7 @@ class Bodies:
             with anyio.fail_after(self._config.body_timeout_seconds), self._holding() as hold:
                 return await self._collect(request.chunks, limit, hold)
         except TimeoutError:
-            seconds = self._config.body_timeout_seconds
-            raise Problem("body-timeout", f"the body was not complete after {seconds:g} seconds") from None
+            raise too_slow(self._config.body_timeout_seconds) from None
 
     def _limit(self, request: IngressRequest) -> int:
         return self._config.max_decompressed_bytes if request.decoded else self._config.max_body_bytes
@@ -136,6 +135,10 @@ class Bodies:
             detail,
             headers={"Accept-Encoding": "gzip, deflate, zstd"} if kind == "unsupported" else None,
         )
+
+
+def too_slow(seconds: float) -> Problem:
+    return Problem("body-timeout", f"the body was not complete after {seconds:g} seconds")
 
 
 def _parsed(body: bytes, media_type: str, reader: BodyReader) -> Parsed:

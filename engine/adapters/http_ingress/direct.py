@@ -14,6 +14,7 @@ from engine.adapters.http_ingress.body import PARSE_INLINE_BYTES, Bodies
 from engine.adapters.http_ingress.commits import Commits
 from engine.adapters.http_ingress.problems import Problem
 from engine.adapters.http_ingress.request import POST_PROFILES, IngressAnswer, IngressRequest
+from engine.config import IngressConfig
 from engine.metrics import Metrics
 from engine.profiles.formats import Parsed
 
@@ -26,17 +27,27 @@ Answered = Callable[[IngressAnswer], None]
 
 
 class Direct:
-    """`seconds`: from the last byte of a body to its answer at the latest."""
+    """`share`: of the time to answer in, that a commit may take."""
 
     def __init__(
-        self, admission: Admission, bodies: Bodies, commits: Commits, answers: Answers, metrics: Metrics, seconds: float
+        self,
+        config: IngressConfig,
+        admission: Admission,
+        bodies: Bodies,
+        commits: Commits,
+        answers: Answers,
+        metrics: Metrics,
+        *,
+        share: float,
     ) -> None:
         self._admission, self._bodies, self._commits = admission, bodies, commits
-        self._answers, self._metrics, self._seconds = answers, metrics, seconds
+        self._answers, self._metrics = answers, metrics
+        self._seconds = config.answer_timeout_seconds * share
+        self._most_bytes = min(BODY_BYTES, config.max_body_bytes)
 
     def takes(self, headers: Mapping[str, str], length: int) -> bool:
         """Whether a request with these headers, found by lower-case name, can go this way."""
-        return 0 < length <= BODY_BYTES and not any(name in headers for name in NOT_DIRECT)
+        return 0 < length <= self._most_bytes and not any(name in headers for name in NOT_DIRECT)
 
     def admit(self, head: Head, query: Mapping[str, str]) -> Admitted | IngressAnswer:
         """What `take` needs; or the refusal, for which no body need be read."""

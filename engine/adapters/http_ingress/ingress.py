@@ -48,17 +48,13 @@ class Ingress:
         random: random_module.Random | None = None,
     ) -> None:
         self._config, self._intake, self._readiness = config, intake, readiness
+        self.body_seconds = config.body_timeout_seconds
         self._access, self._metrics = access, metrics
         self.random = random or random_module.Random()
         self._admission, self._bodies = Admission(readers, changes, intake, access), Bodies(config, inflate)
         self._commits, self._answers = Commits(self._admission), Answers(access, metrics, self.random)
         self.direct = Direct(
-            self._admission,
-            self._bodies,
-            self._commits,
-            self._answers,
-            metrics,
-            config.answer_timeout_seconds * ANSWER_SHARE,
+            config, self._admission, self._bodies, self._commits, self._answers, metrics, share=ANSWER_SHARE
         )
         self._tokens = TokenEndpoint(config, access, inflate)
 

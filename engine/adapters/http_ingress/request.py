@@ -26,6 +26,10 @@ MEDIA_TYPES = {
 }
 """What may come in -> the name under which a reader knows it. `application/*+json` is JSON too."""
 
+PROFILES = "/v1/profiles"
+CHANGES = f"/v1/sources/{RAINFOCUS}"
+TOKEN = "/oauth/token"
+RECEIPTS = "/v1/receipts/"
 POST_PROFILES = "post_profiles"
 LANES = {"live": Lane.LIVE, "backfill": Lane.BACKFILL}
 WAIT_SECONDS_MAX = 60
