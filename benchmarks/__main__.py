@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: list, run, compare, check, soak, report, readme."""
+"""``python -m benchmarks``: list, run, compare, check, soak, sizing, report, readme."""
 
 from __future__ import annotations
 
@@ -99,6 +99,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["sizing"]:
+        arguments = ["run", *arguments]
     whole = arguments if arguments and not arguments[0].startswith("--") else ["run", *arguments]
     given = parser().parse_args(arguments if arguments[:1] in (["-h"], ["--help"]) else whole)
     try:

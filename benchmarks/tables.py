@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -10,6 +11,7 @@ from benchmarks.result import Phase, Quantiles, Run, Subject, ratio
 from benchmarks.targets import targets
 
 NOTHING = "-"
+MOST_COLUMNS = 6
 MARKS = {True: "✔", False: "✘", None: NOTHING}
 
 
@@ -21,8 +23,9 @@ class Table(msgspec.Struct, frozen=True):
 
 def tables(run: Run) -> list[Table]:
     """Those that have rows, in the order they are read."""
-    every = (saturation, latency, ratios, *map(_figures_of, run.scenarios()), _notes, _unmeasured, _targets)
-    return [table for table in (make(run) for make in every) if table.rows]
+    figures = [table for scenario in run.scenarios() for table in figures_of(run, scenario)]
+    found = [saturation(run), latency(run), ratios(run), *figures, _notes(run), _unmeasured(run), _targets(run)]
+    return [table for table in found if table.rows]
 
 
 # -- throughput and cost ----------------------------------------------------------------------------------------------
@@ -113,31 +116,35 @@ def _ratio_row(subject: Subject, base: Subject) -> Sequence[str]:
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
 
-def _figures_of(scenario: str) -> object:
-    def figures(run: Run) -> Table:
-        subjects = [it for it in run.of(scenario) if it.figures]
-        names = list(dict.fromkeys(name for it in subjects for name in it.figures))
-        rows = [
-            (it.system, *(number(it.figures.get(name), _digits(it.figures.get(name))) for name in names))
-            for it in subjects
-        ]
-        if len(subjects) == 1 and len(names) > 4:
-            return Table(
-                scenario,
-                (*("figure",), subjects[0].system),
-                [(_words(n), row) for n, row in zip(names, rows[0][1:], strict=True)],
-            )
-        return Table(scenario, ("system", *map(_words, names)), rows)
+def figures_of(run: Run, scenario: str) -> list[Table]:
+    """One table for all systems with the same figures; figures beside each other while they are few."""
+    alike: dict[tuple[str, ...], list[Subject]] = defaultdict(list)
+    for subject in run.of(scenario):
+        if subject.figures:
+            alike[tuple(subject.figures)].append(subject)
+    return [_figures(scenario, names, subjects) for names, subjects in alike.items()]
 
-    return figures
+
+def _figures(scenario: str, names: Sequence[str], subjects: Sequence[Subject]) -> Table:
+    rows = [[_figure(it.figures[name]) for name in names] for it in subjects]
+    systems = [it.system for it in subjects]
+    if len(names) > MOST_COLUMNS:
+        cells = zip(names, zip(*rows, strict=True), strict=True)
+        return Table(scenario, ("figure", *systems), [(_words(name), *row) for name, row in cells])
+    named = zip(systems, rows, strict=True)
+    return Table(scenario, ("system", *map(_words, names)), [(system, *row) for system, row in named])
+
+
+def _figure(value: float) -> str:
+    return number(value, _digits(value))
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _digits(value: float | None) -> int:
-    if value is None or value >= 1_000 or value == int(value):
+def _digits(value: float) -> int:
+    if value >= 1_000 or value == int(value):
         return 0
     return 1 if value >= 100 else 2 if value >= 1 else 3
 

@@ -25,6 +25,8 @@ from benchmarks.systems import Contestant
 from benchmarks.targets import FLOORS
 from benchmarks.variant import Variant
 
+STEADY_PER_SECOND = 2_000.0
+
 Variants = Sequence[Variant]
 Measure = Callable[[Bench, Variants], Awaitable[list[Subject]]]
 
@@ -57,37 +59,19 @@ def with_peers(name: str, what: str, traffic: Traffic, *, short: bool = False, s
     return Scenario(name, what, measure, short, seconds)
 
 
-def _canonical() -> list[Scenario]:
-    found = []
-    for n in (1, 10, 100):
-        shape = Shape(format="object" if n == 1 else "array", sizes=(n,))
-        of = f"{n} event{'s' if n > 1 else ''} a request"
-        found.append(
-            traffic(
-                f"single-{n}", f"one profile a store request, {of}", Traffic(shape=shape, encoding="single"), short=True
-            )
-        )
-        found.append(
-            with_peers(
-                f"array-{n}", f"lists of up to 100 profiles, {of}, beside peers", Traffic(shape=shape), short=True
-            )
-        )
-        found.append(
-            traffic(
-                f"array-{n}-ledger",
-                f"the same with the ledger on, {of}",
-                Traffic(shape=shape, ledger=True),
-                short=n == 100,
-            )
-        )
-        found.append(
-            traffic(
-                f"single-{n}-ledger",
-                f"one profile a store request with the ledger on, {of}",
-                Traffic(shape=shape, encoding="single", ledger=True),
-            )
-        )
-    return found
+def _canonical(n: int) -> list[Scenario]:
+    shape = Shape(format="object" if n == 1 else "array", sizes=(n,))
+    of = f"{n} event{'s' if n > 1 else ''} a request"
+    single, many = "one profile a store request", "lists of up to 100 profiles"
+    lists = Traffic(shape=shape, steady_per_second=STEADY_PER_SECOND if n == 10 else 0.0)
+    one_by_one, kept = Traffic(shape=shape, encoding="single"), Traffic(shape=shape, ledger=True)
+    both = Traffic(shape=shape, encoding="single", ledger=True)
+    return [
+        traffic(f"single-{n}", f"{single}, {of}", one_by_one, short=True),
+        with_peers(f"array-{n}", f"{many}, {of}, beside peers", lists, short=True),
+        traffic(f"array-{n}-ledger", f"{many}, {of}, ledger on", kept, short=n == 100),
+        traffic(f"single-{n}-ledger", f"{single}, {of}, ledger on", both),
+    ]
 
 
 def _bulk() -> list[Scenario]:
@@ -194,5 +178,5 @@ def _sizes() -> list[Scenario]:
 def scenarios() -> dict[str, Scenario]:
     """In the order in which a run takes them: floors first, as targets are held against them."""
     first = Scenario(FLOORS, "what nothing can be faster than here, and the sum of the parts", floors, True, 20)
-    parts = (_canonical(), _bulk(), _people(), _latency(), _ingress(), _limits(), _sizes())
+    parts = (*map(_canonical, (1, 10, 100)), _bulk(), _people(), _latency(), _ingress(), _limits(), _sizes())
     return {it.name: it for it in (first, *(it for part in parts for it in part))}

@@ -6,18 +6,21 @@ CPU per event = per event + per request / events a request. Saturation of one co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
-from benchmarks.bench import Bench, tell
+from benchmarks.bench import Bench, settled, tell
 from benchmarks.processes import Failed
 from benchmarks.result import MICRO, Phase, Subject, median
+from benchmarks.scenarios.memory import feed
 from benchmarks.shapes import Shape
 from benchmarks.systems import System, engine_running
 from benchmarks.variant import Variant, engine_config
 
 KNOWN = (1, 10, 100)
 FORETOLD = (3, 30)
+DISK_EVENTS = 50_000
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -46,8 +49,10 @@ def rule(known: Sequence[tuple[int, float]]) -> Rule:
 async def sizing(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
     found = []
     for variant in variants:
-        with engine_running(variant, engine_config(bench.sink.url, ledger=True), bench.place("sizing")) as system:
+        place = bench.place("sizing")
+        with engine_running(variant, engine_config(bench.sink.url, ledger=True), place) as system:
             found += await _of(bench, variant.name, system)
+        found.append(await _disk(bench, variant))
     return found
 
 
@@ -62,6 +67,36 @@ async def _of(bench: Bench, name: str, system: System) -> list[Subject]:
             for n in FORETOLD
         ),
     ]
+
+
+async def _disk(bench: Bench, variant: Variant) -> Subject:
+    """What an event takes in the journal while it waits, and in the ledger afterwards."""
+    place = bench.place("disk")
+    data = place.directory / variant.name / "var"
+    with engine_running(variant, engine_config(bench.sink.url, ledger=True), place) as system:
+        async with bench.session.post(f"{system.url}/v1/destinations/bench/pause", json={}):
+            pass
+        before = size_of(data, "journal*")
+        events = await feed(bench, system, DISK_EVENTS, 100)
+        journal = size_of(data, "journal*") - before
+        state = size_of(data, "state*")
+        async with bench.session.post(f"{system.url}/v1/destinations/bench/resume", json={}):
+            pass
+        await settled(bench.session, system.url)
+        await bench.settle(system)
+        kept = size_of(data, "state*") - state
+    figures = {
+        "events": float(events),
+        "journal_bytes_per_pending_event": round(journal / events),
+        "state_bytes_per_person": round(kept / events),
+    }
+    return Subject(scenario="sizing", system=f"{variant.name}, on disk", figures=figures)
+
+
+def size_of(folder: Path, pattern: str) -> int:
+    """Blocks that the files of a pattern, and of folders of that name, take."""
+    found = [it for top in folder.glob(pattern) for it in (top.rglob("*") if top.is_dir() else [top])]
+    return sum(it.stat().st_blocks * 512 for it in found if it.is_file())
 
 
 def compared(made: Rule, n: int, phases: Sequence[Phase]) -> dict[str, float]:

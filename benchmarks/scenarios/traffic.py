@@ -25,6 +25,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: float = 0.0
     concurrency: int = 32
     loads: bool = True
+    steady_per_second: float = 0.0  # events, beside the shares: what a small installation has
 
     def config(self, sink: str) -> Config:
         return engine_config(sink, encoding=self.encoding, ledger=self.ledger, concurrency=self.concurrency)
@@ -95,16 +96,23 @@ class Round:
         speed = subject.events_per_second
         if not self._traffic.loads or not system.delivers or not speed:
             return
-        for share in loads:
-            tell(f"{self._scenario}: {subject.system} at {share:.0%}")
-            try:
-                shape, latency_ms = self._traffic.shape, self._traffic.latency_ms
-                phase = await self._bench.offer(system, shape, share * speed, latency_ms=latency_ms)
-            except (Failed, OSError) as error:
-                out(subject, error)
-                return
-            phase.share = share
-            subject.loads.append(phase)
+        wanted: list[tuple[float | None, float]] = [(share, share * speed) for share in loads]
+        if self._traffic.steady_per_second and system.engine and loads:
+            wanted.append((None, self._traffic.steady_per_second))
+        for share, events_per_second in wanted:
+            if subject.status == "ok":
+                await self._latency(subject, system, share, events_per_second)
+
+    async def _latency(self, subject: Subject, system: System, share: float | None, events_per_second: float) -> None:
+        tell(f"{self._scenario}: {subject.system} at {events_per_second:,.0f} events/s")
+        shape, latency_ms = self._traffic.shape, self._traffic.latency_ms
+        try:
+            phase = await self._bench.offer(system, shape, events_per_second, latency_ms=latency_ms)
+        except (Failed, OSError) as error:
+            out(subject, error)
+            return
+        phase.share = share
+        subject.loads.append(phase)
 
 
 def out(subject: Subject, error: Exception) -> None:

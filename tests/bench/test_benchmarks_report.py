@@ -7,7 +7,7 @@ import re
 import msgspec
 import pytest
 
-from benchmarks import html, readme
+from benchmarks import check, html, readme
 from benchmarks.commands import RESULTS
 from benchmarks.result import Phase, Quantiles, Run, Subject, read, write
 from benchmarks.tables import tables
@@ -75,6 +75,31 @@ def test_targets_are_held_against_floors_of_the_same_run(run: Run) -> None:
     found = {it.what: it for it in targets(run)}
     assert found["array, n=10: CPU per event / sum of its parts alone"].found == pytest.approx(21.0 / 4.0)
     assert found["array, n=1: CPU per event"].met is None
+
+
+def test_a_limit_that_was_exceeded_is_a_target_missed_unless_the_sink_was_held_up() -> None:
+    figures = {"allowed_requests_per_second": 10.0, "used_percent": 99.5, "windows_over": 2.0}
+    base = Run(kind="run", machine=Machine("", 2, 0, "", "", "", 0.0), at="", version="", commit="")
+    base.subjects = [Subject(scenario="utilisation", system="engine, 10/s", figures=figures)]
+    assert [(it.what, it.met) for it in targets(base)][-2:] == [
+        ("limit of 10/s: requests not used", True),
+        ("limit of 10/s: windows over it", False),
+    ]
+    base.subjects[0].notes.append("the sink was held up")
+    assert not any("windows over" in it.what for it in targets(base))
+
+
+def test_the_gate_fails_for_a_slower_head_and_for_what_was_not_measured(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.subjects = [subject("array-10", "base", 20.0), subject("array-10", "head", 20.0)]
+    assert check.verdict(run) == 0
+    run.subjects = [subject("array-10", "base", 20.0), subject("array-10", "head", 22.0)]
+    assert check.verdict(run) == 1
+    assert "1.100 x the base" in capsys.readouterr().out
+    run.subjects[1] = Subject(scenario="array-10", system="head", status="not measured", reason="it did not start")
+    assert check.verdict(run) == 1
+    assert "not measured" in capsys.readouterr().out
 
 
 def test_the_table_of_the_readme_stands_between_its_marks(run: Run) -> None:
