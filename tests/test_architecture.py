@@ -90,7 +90,7 @@ LONGER = {
     "config/problems.py": 360,
     "ports.py": 450,  # contracts, mostly text
     "core/coalescer.py": 545,  # one invariant over six indexes; it does not split
-    "dispatcher/account.py": 365,
+    "dispatcher/account.py": 370,
     "assembly/engine.py": 320,  # the front door of the library, mostly docstrings
     "dispatcher/attempts.py": 430,
     "dispatcher/consumer.py": 375,

@@ -20,6 +20,8 @@ from engine.transport import Answer, Transport
 
 PROFILES_PER_ARRAY = 10_000
 
+_NO_TRACE, _NO_PARENT = "0" * 32, "0" * 16
+
 
 class Mapper(Protocol):
     """Content to record; see `engine.profiles.mapping`."""
@@ -116,7 +118,9 @@ def request_url(config: DestinationConfig, account: AccountConfig) -> URL:
 
 def traceparent(random: random.Random) -> str:
     """W3C Trace Context: RainFocus returns no id of its own, but takes ours. Neither id may be zero."""
-    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-01"
+    ids = random.randbytes(24).hex()
+    trace, parent = ids[:32], ids[32:]
+    return f"00-{trace}-{parent}-01" if trace != _NO_TRACE and parent != _NO_PARENT else traceparent(random)
 
 
 def _static_headers(account: AccountConfig) -> dict[str, str]:

@@ -29,6 +29,9 @@ from engine.ports import Bucket, Clock, TokenSource
 logger = logging.getLogger("engine.dispatcher")
 
 LONGEST_PAUSE_SECONDS = 3600.0
+SHORTEST_SLEEP_SECONDS = 0.001
+"""uvloop makes a shorter timer a turn of the loop: waiting would be spinning."""
+
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
 
@@ -230,7 +233,7 @@ class Account:
         """Wait until one more request may leave."""
         # It turns 0 by time alone: there is nothing to wait for.
         while self._pace is not None and (wait := self._pace.wait_seconds(self.clock.monotonic())):  # noqa: ASYNC110
-            await anyio.sleep(wait)
+            await anyio.sleep(max(SHORTEST_SLEEP_SECONDS, wait))
 
     def leaves(self) -> None:
         """A request's first byte is handed to the socket now; no await between `keep_pace` and this."""
