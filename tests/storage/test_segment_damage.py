@@ -15,7 +15,7 @@ import pytest
 from engine.adapters.segments import SegmentJournal, scan
 from engine.adapters.segments.files import DirectoryFiles
 from engine.adapters.segments.inspection import inspect_journal, salvage
-from engine.adapters.segments.layout import DATA_START, HEADER_BYTES, SECTOR_BYTES, read_header
+from engine.adapters.segments.layout import DATA_START, HEADER_BYTES, SECTOR_BYTES, commit_of, pack_append, read_header
 from engine.core.reconcile import disagreements
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
 from engine.model import Append, Event, Trait
@@ -53,8 +53,11 @@ async def make(directory: Path, *, killed: bool) -> Original:
     dice, disk = random.Random(3), SimulatedDisk(directory)
     groups = [
         [append_of("ada", "bo", "cy", note="x" * dice.choice([5, 400, 3_000])) for _ in range(dice.randint(1, 3))]
-        for _ in range(14)
+        for _ in range(13)
     ]
+    groups.append(
+        [append_of("ada", "bo", "cy", note="x" * 400) for _ in range(3)]
+    )  # the last one is of several records
     async with opened(segments_on(disk)) as journal:
         for group in groups:
             await journal.append(group)
@@ -256,6 +259,19 @@ async def test_a_gap_with_a_later_commit_behind_it_is_damage(killed: Original, t
     await trial.start()
     assert trial.is_refused
     assert "acknowledged" in trial.reported
+
+
+def test_records_of_an_earlier_use_are_never_taken_for_new_ones() -> None:
+    """Even if the file was not zeroed: of another segment, or of this one at another place."""
+    old, new = (scan.Header("id", salt, nth, 0, 0, 64 << 10) for nth, salt in ((1, b"saltsalt"), (2, b"pepper!!")))
+    commits = commit_of([pack_append(append_of("ada", "bo"))] * 2, 0, old.seed, DATA_START)
+    for header, begin in ((new, DATA_START), (old, DATA_START + 64)):
+        content = (header.packed() + bytes(begin - HEADER_BYTES) + commits).ljust(header.size, b"\0")
+        tail = scan.tail_of(scan.Segment("it", header), content)
+        assert (tail.appends, tail.next, tail.damage) == (0, 0, "")
+        assert tail.torn > 0
+    whole = (old.packed() + bytes(DATA_START - HEADER_BYTES) + commits).ljust(old.size, b"\0")
+    assert scan.tail_of(scan.Segment("it", old), whole).next == 4
 
 
 async def test_without_a_look_behind_the_end_damage_would_pass_for_a_torn_end(

@@ -272,9 +272,11 @@ class SegmentJournal:
 
     def _zero_a_slice(self) -> bool:
         """Is there more that was released and stands in a file still?"""
+        if not self._pool.is_zeroing():
+            return False
         if self._copies:
             raise NoSpace("busy", "what was released is being copied: it is zeroed after that")
-        return self._pool.is_zeroing() and self._pool.slice()
+        return self._pool.slice()
 
     def _drop(self) -> None:
         self._pool.drop()

@@ -8,6 +8,8 @@ end, never acknowledged, and thrown away as a whole. With a record of a later on
 damaged: nothing is thrown away and the start is refused. The same holds for anything bad in a segment that another one
 follows, since a segment is begun only after the last commit before it is on disk.
 
+(A sector that the last commit shares with the one before it holds the same bytes of that one, old or new.)
+
 Records of an earlier use of a file cannot be taken for later ones: it was zeroed before, and its heads were seeded with
 another number. What a commit without room has left behind begins where a commit that was acknowledged ended, at or
 before the end that is found here, and so is never behind a bad commit with a later beginning; the rest of the file is
