@@ -20,6 +20,7 @@ from benchmarks.generator import Done, Job
 from benchmarks.processes import Failed, Running
 from benchmarks.result import MICRO, Phase, Quantiles
 from benchmarks.shapes import Shape
+from benchmarks.sink import Stats
 from benchmarks.sinks import Records, SinkClient, generator_process, get
 from benchmarks.systems import Place, System
 from engine.bench.histogram import Histogram
@@ -102,7 +103,7 @@ class Bench:
             await self.settle(system)
         stats = await self.sink.stats()
         ran = stats.last_at - done.started_at if system.delivers else done.seconds
-        return _phase(done, max(ran, 1e-9), measured, stored_profiles=stats.records, store_requests=stats.requests)
+        return _phase(done, max(ran, 1e-9), measured, stats)
 
     # -- open loop ------------------------------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class Bench:
             measured.delivered()
             await self.settle(system)
         stats, records = await self.sink.stats(), await self.sink.records()
-        phase = _phase(done, job.seconds, measured, stored_profiles=stats.records, store_requests=stats.requests)
+        phase = _phase(done, job.seconds, measured, stats)
         phase.offered_per_second = round(events_per_second, 1)
         phase.delivered = Quantiles.of(delivery_times(shape, records, done.started_at, job.per_second))
         return reached(phase, done)
@@ -209,7 +210,7 @@ class Measured:
         return self._before, self._after
 
 
-def _phase(done: Done, seconds: float, measured: Measured, **figures: int) -> Phase:
+def _phase(done: Done, seconds: float, measured: Measured, stats: Stats) -> Phase:
     phase = Phase(
         events=done.events,
         requests=done.requests,
@@ -221,7 +222,8 @@ def _phase(done: Done, seconds: float, measured: Measured, **figures: int) -> Ph
         refused=done.refused,
         failed=done.failed,
         unsent=done.unsent,
-        **figures,
+        stored_profiles=stats.records,
+        store_requests=stats.requests,
     )
     if not done.events:
         phase.status, phase.reason = "not measured", "no event was accepted"

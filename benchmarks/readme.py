@@ -12,6 +12,13 @@ from benchmarks.targets import floor
 README = ROOT / "README.md"
 START, END = "<!-- figures: made by `python -m benchmarks readme` -->", "<!-- end of figures -->"
 SIZES = (1, 10, 100)
+LIMITED = (
+    "10 requests/s allowed, 3,000 events/s come",
+    "events a request covers",
+    "age on arrival p50 / p99, s",
+    "limit used",
+    "fullest second",
+)
 HEADERS = ("", "1 event a request", "10 events", "100 events")
 
 
@@ -37,14 +44,32 @@ def table(run: Run, name: str) -> str:
         _row("engine, ack p50 / p99 at 60 % load, ms", [_ack(run.subject(f"array-{n}")) for n in SIZES]),
         _row("engine, delivered p50 / p99 at 60 %, ms", [_delivered(run.subject(f"array-{n}")) for n in SIZES]),
     ]
-    lines = [_row(*_split(HEADERS)), _row("---", ["---"] * len(SIZES)), *rows, "", _where(run, name)]
-    return "\n".join(lines)
+    head = [_row(*_split(HEADERS)), _row("---", ["---"] * len(SIZES))]
+    return "\n".join([*head, *rows, "", *_limited(run), _where(run, name)])
 
 
 def peers(run: Run) -> list[str]:
     """Those that were measured at least once."""
     names = dict.fromkeys(it.system for n in SIZES for it in run.of(f"array-{n}")[1:] if it.measured)
     return list(names)
+
+
+def _limited(run: Run) -> list[str]:
+    """Where the limit is the destination's: what 10 list requests a second do for 3,000 events a second."""
+    subjects = [it for it in run.of("freshness") if it.figures]
+    if not subjects:
+        return []
+    rows = [_row(it.system, _fresh(it.figures)) for it in subjects]
+    return [_row(*_split(LIMITED)), _row("---", ["---"] * (len(LIMITED) - 1)), *rows, ""]
+
+
+def _fresh(figures: dict[str, float]) -> list[str]:
+    return [
+        f"{number(figures['events_covered_per_request'], 0)}",
+        f"{number(figures['age_p50_ms'] / 1000, 1)} / {number(figures['age_p99_ms'] / 1000, 1)}",
+        f"{number(figures['used_percent'], 0)} %",
+        f"{number(figures['most_in_1_second'], 0)} of {number(figures['allowed_in_1_second'], 0)}",
+    ]
 
 
 def _split(cells: tuple[str, ...]) -> tuple[str, list[str]]:

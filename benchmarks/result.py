@@ -35,8 +35,8 @@ class Quantiles(msgspec.Struct, frozen=True):
         """None for none."""
         if not seconds.count:
             return None
-        p50, p99, p999 = (seconds.quantile(share) for share in (0.5, 0.99, 0.999))
-        return cls(*(round(it * MILLI, 3) for it in (p50, p99, p999, seconds.longest_seconds)), seconds.count)
+        p50, p99, p999 = (round(seconds.quantile(share) * MILLI, 3) for share in (0.5, 0.99, 0.999))
+        return cls(p50, p99, p999, round(seconds.longest_seconds * MILLI, 3), seconds.count)
 
 
 class Phase(msgspec.Struct, kw_only=True):

@@ -32,10 +32,11 @@ class Records(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, data: bytes) -> Records:
         block = len(data) // 3
-        columns = (array("d"), array("q"), array("q"))
-        for index, column in enumerate(columns):
-            column.frombytes(data[index * block : (index + 1) * block])
-        return cls(*columns)
+        times, people, versions = array("d"), array("q"), array("q")
+        times.frombytes(data[:block])
+        people.frombytes(data[block : 2 * block])
+        versions.frombytes(data[2 * block :])
+        return cls(times, people, versions)
 
 
 class SinkClient:

@@ -74,7 +74,8 @@ async def _windows(bench: Bench, system: System, home: Path, seconds: float) -> 
     await bench.warm_up(system, shape)
     speed = (await bench.saturate(system, shape)).events_per_second
     length = min(WINDOW_SECONDS, seconds / WINDOWS_AT_LEAST)
-    windows, started = [], time.monotonic()
+    windows: list[Window] = []
+    started = time.monotonic()
     while time.monotonic() - started < seconds:
         fault = fault_of(len(windows))
         tell(f"soak: {time.monotonic() - started:.0f} of {seconds:.0f} s{', ' + fault if fault else ''}")

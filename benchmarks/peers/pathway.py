@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from benchmarks.client import STORE_PATH
 from benchmarks.peers import install
 from benchmarks.peers.ingress import daemon, free_port
+from benchmarks.processes import ROOT
 from benchmarks.systems import Contestant, Place, System
 
 FIELDS = (
@@ -28,7 +29,7 @@ def contestant() -> Contestant:
 def _start(place: Place) -> Iterator[System]:
     python, port = install.python_with("pathway", "msgspec", "aiohttp", "aiolimiter", "orjson"), free_port()
     command = [python, "-m", "benchmarks.peers.pathway", str(port), place.sink + STORE_PATH]
-    environment = {"PYTHONPATH": str(install.ROOT), "PATHWAY_MONITORING_SERVER": "", "NO_PROXY": "127.0.0.1"}
+    environment = {"PYTHONPATH": str(ROOT), "PATHWAY_MONITORING_SERVER": "", "NO_PROXY": "127.0.0.1"}
     with daemon(command, place.directory / "pathway.log", port, place.cores.system, environment) as process:
         yield System(name="Pathway", url=f"http://127.0.0.1:{port}", pids=[process.pid])
 

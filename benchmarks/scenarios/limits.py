@@ -110,7 +110,8 @@ def freshness(
     shape: Shape, records: Records, requests: int, started_at: float, per_second: float, *, offered: int
 ) -> dict[str, float]:
     """Events that a request covers, by themselves or in a newer one; and how old what is sent is when it arrives."""
-    ages, newest, covered = Histogram(), {}, 0
+    ages, covered = Histogram(), 0
+    newest: dict[int, int] = {}
     for at, person, version in records:
         ages.add(max(0.0, at - started_at - shape.request_of(version % APART) / per_second))
         newest[person] = max(newest.get(person, -1), version)

@@ -15,6 +15,7 @@ import msgspec
 from benchmarks.bench import Bench, fresh
 from benchmarks.processes import Failed, running
 from benchmarks.result import Subject
+from benchmarks.scenarios.traffic import out
 from benchmarks.shapes import Shape
 from benchmarks.sinks import get
 from benchmarks.systems import System, engine_running
@@ -33,7 +34,7 @@ FEED_SECONDS = 300.0
 
 async def memory(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
     profiles = bench.options.size or PROFILES
-    found = [_alone(bench, profiles)]
+    found = [alone(bench, profiles)]
     for variant in variants:
         config = engine_config(bench.sink.url, ledger=True)
         with engine_running(variant, config, bench.place("memory")) as system:
@@ -42,10 +43,15 @@ async def memory(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
     return found
 
 
-def _alone(bench: Bench, profiles: int) -> Subject:
+def alone(bench: Bench, profiles: int) -> Subject:
+    found = Subject(scenario="memory", system="coalescer alone")
     log = bench.place("coalescer").directory / "coalescer.log"
-    with running(["-m", "benchmarks.scenarios.memory", str(profiles)], log, cores=bench.cores.system) as process:
-        return Subject(scenario="memory", system="coalescer alone", figures=process.said)
+    try:
+        with running(["-m", "benchmarks.scenarios.memory", str(profiles)], log, cores=bench.cores.system) as process:
+            found.figures = process.said
+    except Failed as error:
+        out(found, error)
+    return found
 
 
 async def _paused(bench: Bench, system: System, profiles: int) -> dict[str, float]:

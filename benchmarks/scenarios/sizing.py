@@ -5,6 +5,7 @@ CPU per event = per event + per request / events a request. Saturation of one co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from benchmarks.variant import Variant, engine_config
 
 KNOWN = (1, 10, 100)
 FORETOLD = (3, 30)
-DISK_EVENTS = 50_000
+DISK_EVENTS = 100_000
+
+_journal_bytes = re.compile(r"^engine_journal_bytes ([\d.e+]+)$", re.MULTILINE).search
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -76,9 +79,9 @@ async def _disk(bench: Bench, variant: Variant) -> Subject:
     with engine_running(variant, engine_config(bench.sink.url, ledger=True), place) as system:
         async with bench.session.post(f"{system.url}/v1/destinations/bench/pause", json={}):
             pass
-        before = size_of(data, "journal*")
+        before = await journal_bytes(bench, system)
         events = await feed(bench, system, DISK_EVENTS, 100)
-        journal = size_of(data, "journal*") - before
+        journal = await journal_bytes(bench, system) - before
         state = size_of(data, "state*")
         async with bench.session.post(f"{system.url}/v1/destinations/bench/resume", json={}):
             pass
@@ -91,6 +94,15 @@ async def _disk(bench: Bench, variant: Variant) -> Subject:
         "state_bytes_per_person": round(kept / events),
     }
     return Subject(scenario="sizing", system=f"{variant.name}, on disk", figures=figures)
+
+
+async def journal_bytes(bench: Bench, system: System) -> float:
+    """As the engine counts it against `journal.max_bytes`."""
+    async with bench.session.get(f"{system.url}/metrics") as response:
+        found = _journal_bytes(await response.text())
+    if found is None:
+        raise Failed("the engine does not say how large its journal is")
+    return float(found[1])
 
 
 def size_of(folder: Path, pattern: str) -> int:
