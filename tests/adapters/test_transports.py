@@ -67,7 +67,7 @@ class Server:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self.url, self.connections, self.requests = "", 0, list[bytes]()
+        self.url, self.connections, self.requests, self.ports = "", 0, list[bytes](), list[int]()
         self.asked, self.gone, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,6 +106,7 @@ def answering(*replies: bytes, close: bool = False) -> Peer:
         number = 0
         while True:
             await there.request(reader)
+            there.ports.append(writer.get_extra_info("peername")[1])
             writer.write(replies[min(number, len(replies) - 1)])
             await writer.drain()
             number += 1
@@ -579,6 +580,7 @@ async def test_the_connection_that_was_used_last_is_used_next(kind: str, only_ra
         for _ in range(5):
             await post(route)
     assert there.connections == seen == 3
+    assert len(set(there.ports[3:])) == 1
 
 
 @in_loop
