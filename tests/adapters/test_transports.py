@@ -562,6 +562,25 @@ async def test_whoever_is_cancelled_leaves_no_place_taken_and_no_connection_open
 
 
 @in_loop
+async def test_whoever_is_cancelled_while_it_connects_leaves_no_place_taken(kind: str, only_raw: None) -> None:
+    connecting, real = asyncio.Event(), reaching._connected
+
+    async def never(addresses: object) -> socket.socket:
+        connecting.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async with serving(answering(PLAIN)) as there, route_to(kind, there.url, connections=1) as route:
+        with mock.patch.object(reaching, "_connected", never):
+            first = asyncio.ensure_future(post(route))
+            await asyncio.wait_for(connecting.wait(), 10)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        assert reaching._connected is real
+        assert (await post(route)).body == BODY
+
+
+@in_loop
 async def test_idle_connections_are_closed_ahead_of_the_other_side(kind: str, only_raw: None) -> None:
     with mock.patch.object(pool, "KEEPALIVE_SECONDS", 0.05):
         async with serving(answering(PLAIN)) as there, route_to(kind, there.url) as route:
