@@ -7,6 +7,8 @@ import asyncio
 from aiolimiter import AsyncLimiter
 
 SHORTEST_SLEEP_SECONDS = 0.001
+SHARE_OF_INTERVAL = 0.25
+"""Of the time between two takes, between two questions: what comes late is made up for only up to the burst."""
 
 
 class AiolimiterBucket:
@@ -19,7 +21,7 @@ class AiolimiterBucket:
 
     def __init__(self, requests_per_second: float, burst: int) -> None:
         self.requests_per_second, self.burst = requests_per_second, burst
-        self._pause_seconds = max(SHORTEST_SLEEP_SECONDS, 1 / requests_per_second)
+        self._pause_seconds = max(SHORTEST_SLEEP_SECONDS, SHARE_OF_INTERVAL / requests_per_second)
         self._limiter: AsyncLimiter | None = None
         self._certain = 0  # takes that there is room for, whatever the time is
 

@@ -67,7 +67,7 @@ class Server:
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self.url, self.connections, self.requests = "", 0, list[bytes]()
+        self.url, self.connections, self.requests, self.ports = "", 0, list[bytes](), list[int]()
         self.asked, self.gone, self.go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -106,6 +106,7 @@ def answering(*replies: bytes, close: bool = False) -> Peer:
         number = 0
         while True:
             await there.request(reader)
+            there.ports.append(writer.get_extra_info("peername")[1])
             writer.write(replies[min(number, len(replies) - 1)])
             await writer.drain()
             number += 1
@@ -561,6 +562,25 @@ async def test_whoever_is_cancelled_leaves_no_place_taken_and_no_connection_open
 
 
 @in_loop
+async def test_whoever_is_cancelled_while_it_connects_leaves_no_place_taken(kind: str, only_raw: None) -> None:
+    connecting, real = asyncio.Event(), reaching._connected
+
+    async def never(addresses: object) -> socket.socket:
+        connecting.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async with serving(answering(PLAIN)) as there, route_to(kind, there.url, connections=1) as route:
+        with mock.patch.object(reaching, "_connected", never):
+            first = asyncio.ensure_future(post(route))
+            await asyncio.wait_for(connecting.wait(), 10)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+        assert reaching._connected is real
+        assert (await post(route)).body == BODY
+
+
+@in_loop
 async def test_idle_connections_are_closed_ahead_of_the_other_side(kind: str, only_raw: None) -> None:
     with mock.patch.object(pool, "KEEPALIVE_SECONDS", 0.05):
         async with serving(answering(PLAIN)) as there, route_to(kind, there.url) as route:
@@ -579,6 +599,7 @@ async def test_the_connection_that_was_used_last_is_used_next(kind: str, only_ra
         for _ in range(5):
             await post(route)
     assert there.connections == seen == 3
+    assert len(set(there.ports[3:])) == 1
 
 
 @in_loop

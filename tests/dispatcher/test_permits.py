@@ -62,6 +62,42 @@ async def test_the_batch_is_taken_after_the_permit_so_it_carries_the_newest_stat
 
 
 @on_virtual_time
+async def test_whoever_was_due_before_the_bucket_had_room_is_asked_again() -> None:
+    destination = FakeDestination()
+    stage = Stage()
+    stage.account(rate=1.0)
+    stage.destination("demo", destination)
+    async with stage.running():
+        await stage.submit(event(1), event(2))
+        await anyio.sleep(1.5)  # one has left; the other is due, and the arbiter waits for a permit
+        stage.consumers["demo"].set_paused(True)
+        await anyio.sleep(5.0)
+        assert len(destination.requests) == 1
+        stage.consumers["demo"].set_paused(False)
+        await stage.settled()
+    assert len(destination.requests) == 2
+
+
+@on_virtual_time
+async def test_a_pause_that_begins_while_the_bucket_is_waited_for_is_kept() -> None:
+    destination = FakeDestination()
+    stage = Stage()
+    stage.account(rate=1.0)
+    stage.destination("demo", destination)
+    async with stage.running():
+        await stage.submit(event(1), event(2))
+        await anyio.sleep(1.5)
+        stage.accounts["a"].pause(30.0)
+        leased = 0
+        for _ in range(29):
+            await anyio.sleep(1.0)
+            leased += stage.consumers["demo"].coalescer.leased
+        assert (len(destination.requests), leased) == (1, 0), "nobody holds a lease through a pause"
+        await stage.settled()
+    assert len(destination.requests) == 2
+
+
+@on_virtual_time
 async def test_while_the_rate_binds_batches_fill_by_themselves() -> None:
     destination = FakeDestination(profiles_per_request=100)
     stage = Stage()

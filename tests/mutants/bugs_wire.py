@@ -15,6 +15,7 @@ from bug import bug, swap
 
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.oauth import OAuthTokenSource, logger
+from engine.adapters.raw_http.connection import Connection
 from engine.adapters.raw_http.transport import RawRoute
 from engine.adapters.sessions import AiohttpRoute, CappedResponse
 from engine.core import retry_after, verdicts
@@ -161,6 +162,32 @@ def a_redirect_is_followed() -> None:
 def a_reply_may_weigh_what_it_likes() -> None:
     """one reply fills the memory"""
     CappedResponse.read = ClientResponse.read  # type: ignore[method-assign]
+
+
+@bug(2, "tests/adapters/test_transports.py::test_what_comes_behind_a_reply_is_never_taken_for_the_next_one")
+def what_comes_behind_a_reply_is_the_next_one() -> None:
+    """one record is told what became of another"""
+    Connection.on_message_begin = lambda connection: None  # type: ignore[method-assign]
+
+
+@bug(
+    2, "tests/adapters/test_transports.py::test_a_reply_before_the_request_has_left_is_heard_and_its_connection_closed"
+)
+def a_connection_with_half_a_request_in_it_is_used_again() -> None:
+    """the rest of one record is taken for the beginning of another"""
+    Connection._is_sending = lambda connection: False  # type: ignore[method-assign]
+
+
+@bug(2, "tests/adapters/test_transports.py::test_a_reply_that_breaks_off_is_a_lost_connection")
+def half_a_reply_is_a_whole_one() -> None:
+    """an attendee counts as stored because of a reply of which the end is missing"""
+
+    def lost(original: Callable[..., None], connection: Connection, error: Exception | None) -> None:
+        if connection._waiter is not None and not connection._in_head:
+            connection._conclude()
+        original(connection, error)
+
+    swap(Connection, "connection_lost", lost)
 
 
 @bug(5, "tests/adapters/test_rainfocus.py::test_the_permit_is_used_between_the_open_connection_and_the_first_byte")
