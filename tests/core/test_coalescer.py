@@ -259,7 +259,8 @@ def test_what_is_known_of_an_append_is_known_of_each_of_its_profiles(coalescer: 
         tracker=asker,
     )
     (first, _), (second, _) = coalescer.find(KEYS[0]), coalescer.find(KEYS[1])
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert (first.certain, first.still_seconds, first.oldest_at, first.lane) == (False, 2.0, 4.0, Lane.LIVE)
     assert (second.certain, second.still_seconds, second.oldest_at, second.lowest) == (True, 3.0, 5.0, 8)
     assert (listed(first.receipts, first.last), listed(second.receipts, 8)) == ([(asker, 9, 2)], [(asker, 8, 1)])
