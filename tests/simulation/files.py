@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import anyio
+from disk import fold_keys_of
 from facts import Facts
 from knobs import Knobs
 
@@ -182,6 +183,7 @@ class FilesState(SqliteState):
         disk, knobs = files.disk, files.knobs
         super().__init__(
             path,
+            fold_keys=fold_keys_of(knobs),
             connect=disk.connect,
             sync_directory=disk.sync_directory,
             ledger=LedgerLimits(enabled=knobs.ledger),

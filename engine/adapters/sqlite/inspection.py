@@ -17,7 +17,7 @@ from engine.adapters.sqlite.files import DAMAGE, copy_connection, prepare_file, 
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
 from engine.adapters.sqlite.wal import examine, wal_of
-from engine.core.codec import unpack_verdicts
+from engine.core.codec import unpack_block, unpack_verdicts
 from engine.errors import DataDirectoryError, StorageFailed
 from engine.model import Append, Event, Lane, Trait
 from engine.ports import ConsumerState, LetterFilter
@@ -74,10 +74,17 @@ def inspect_state(path: Path) -> FoundState:
             found.consumers = consumer_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
                 unpack_verdicts(packed)
+            _read_ledger(connection)
             _read_held(connection)
         except (*DAMAGE, msgspec.MsgspecError, ValueError, TypeError) as error:
             found.problems.append(f"{path.name} cannot be read ({error})")
     return found
+
+
+def _read_ledger(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'block'").fetchone():  # not in older versions
+        for (packed,) in connection.execute("SELECT packed FROM block"):
+            unpack_block(packed)
 
 
 def _read_held(connection: sqlite3.Connection) -> None:
