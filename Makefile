@@ -70,9 +70,9 @@ outages: $(VENV)/.development ## What goes wrong on the other side, with a figur
 
 FULL ?=
 RESULT ?= build/bench
-bench: $(VENV)/.runtime ## Speed beside floors and peers, as a page and as JSON (under ten minutes; FULL=1: every scenario, fifty)
+bench: $(VENV)/.runtime ## Speed beside floors and peers, as a page and as JSON (under ten minutes; FULL=1: every scenario, about an hour)
 	@mkdir -p $(RESULT)
-	$(BIN)/python -m benchmarks run $(if $(FULL),--all) --json $(RESULT)/result.json --html $(RESULT)/report.html
+	$(BIN)/python -m benchmarks run $(if $(FULL),--all --seconds 4,--seconds 2) --json $(RESULT)/result.json --html $(RESULT)/report.html
 
 BASE ?= HEAD~1
 NAMES ?=

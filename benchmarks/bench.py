@@ -151,7 +151,7 @@ class Bench:
         return Job(
             url=system.url,
             path=path or system.path,
-            shape=shape,
+            shape=lines_of(shape) if system.lines else shape,
             connections=self.options.connections,
             seconds=seconds,
             requests=requests,
@@ -246,6 +246,11 @@ def reached(phase: Phase, done: Done) -> Phase:
 def fresh(shape: Shape) -> Shape:
     """Of people that no phase has met before."""
     return msgspec.structs.replace(shape, run=f"w{secrets.token_hex(6)}")
+
+
+def lines_of(shape: Shape) -> Shape:
+    """The same events for what takes a line each."""
+    return msgspec.structs.replace(shape, format="ndjson", compression="")
 
 
 def delivery_times(shape: Shape, records: Records, started_at: float, requests_per_second: float) -> Histogram:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
+
+import msgspec
 
 from benchmarks.result import Phase, Quantiles, Run, Subject
 from benchmarks.svg import Line, bar, lines
@@ -14,7 +17,7 @@ SIZE = "size"
 
 
 def all_of(run: Run) -> Iterator[str]:
-    for part in (_costs(run), _latencies(run), _systems(run), _growths(run)):
+    for part in (_costs(run), _limits(run), _latencies(run), _systems(run), _growths(run)):
         yield from part
 
 
@@ -27,8 +30,21 @@ def _section(title: str, text: str, cards: Sequence[str], legend: str = "") -> l
 # -- cost -------------------------------------------------------------------------------------------------------------
 
 
+class Bar(msgspec.Struct, frozen=True):
+    name: str
+    value: float
+    low: float
+    high: float
+
+
 def _costs(run: Run) -> list[str]:
-    cards = [card for scenario in run.scenarios() if (card := _cost_card(scenario, run.of(scenario)))]
+    first = [run.of(scenario)[0] for scenario in run.scenarios()]
+    overview = [bar for it in first if it.system in OWN and (bar := _cost(it, it.scenario))]
+    cards = [_bars("the engine, by scenario", overview)] if len(overview) > 1 else []
+    for scenario in run.scenarios():
+        found = [bar for it in run.of(scenario) if (bar := _cost(it, it.system))]
+        if len(found) > 1 or (found and not overview):
+            cards.append(_bars(scenario, found))
     text = (
         "Of the system's whole process tree, as the kernel counts it; the bar is the median of the repeats, the line "
         "goes from the lowest to the highest. Less is better."
@@ -36,19 +52,44 @@ def _costs(run: Run) -> list[str]:
     return _section("CPU per event, microseconds", text, cards)
 
 
-def _cost_card(scenario: str, subjects: Sequence[Subject]) -> str:
-    measured = [it for it in subjects if it.cpu_us_per_event is not None]
-    if not measured:
-        return ""
-    known = [[it.cpu_us_per_event or 0.0 for it in subject.measured] for subject in measured]
-    most = max(map(max, known))
-    rows = []
-    for index, (subject, costs) in enumerate(zip(measured, known, strict=True)):
-        value = subject.cpu_us_per_event or 0.0
-        drawn = bar(value, most, min(costs), max(costs), index if index < 1 else 5)
-        name = f'<span class="name">{escape(subject.system)}</span>'
-        rows.append(f'{name}<span>{drawn}</span><span class="value">{number(value, 1)}</span>')
-    return f'<div class="card"><h3>{escape(scenario)}</h3><div class="bars">{"".join(rows)}</div></div>'
+OWN = ("engine", "a", "base")
+"""Names of the first engine of a run."""
+
+
+def _cost(subject: Subject, name: str) -> Bar | None:
+    costs = [it.cpu_us_per_event for it in subject.measured if it.cpu_us_per_event is not None]
+    return Bar(name, statistics.median(costs), min(costs), max(costs)) if costs else None
+
+
+def _bars(title: str, bars: Sequence[Bar]) -> str:
+    most, rows = max(it.high for it in bars), []
+    for index, it in enumerate(bars):
+        colour = 0 if index == 0 or title.startswith("the engine") else 5
+        drawn = bar(it.value, most, it.low, it.high, colour)
+        digits = 1 if it.value < 1_000 else 0
+        name = f'<span class="name">{escape(it.name)}</span>'
+        rows.append(f'{name}<span>{drawn}</span><span class="value">{number(it.value, digits)}</span>')
+    return _card(title, f'<div class="bars">{"".join(rows)}</div>')
+
+
+# -- limits -----------------------------------------------------------------------------------------------------------
+
+SHOWN = (
+    ("events_covered_per_request", "events that a request covers (more is better)"),
+    ("age_p50_ms", "age of what arrives, p50, ms (less is better)"),
+    ("most_in_1_second", "requests in the fullest second"),
+)
+
+
+def _limits(run: Run) -> list[str]:
+    """What a limit leaves of a stream, by system."""
+    subjects = [it for it in run.of("freshness") if it.figures]
+    cards = []
+    for figure, title in SHOWN if subjects else ():
+        bars = [Bar(it.system, value, value, value) for it in subjects for value in [it.figures[figure]]]
+        cards.append(_bars(title, bars))
+    text = "10 requests a second allowed, 3,000 events a second of people who come again come in."
+    return _section("Under a rate limit", text, cards)
 
 
 # -- latency ----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ async def events(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
         subjects = [
             await _events(bench, variant, min(it, largest)) for it in EVENTS if it <= largest or it == EVENTS[0]
         ]
-        found += with_exponent(subjects, "cpu_seconds")
+        found += with_exponent(subjects, variant.name, "cpu_seconds")
     return found
 
 
@@ -49,13 +49,14 @@ async def _events(bench: Bench, variant: Variant, amount: int) -> Subject:
     return Subject(scenario="growth", system=f"{variant.name}, {amount:,} events", figures=figures)
 
 
-def with_exponent(subjects: list[Subject], cost: str) -> list[Subject]:
-    """The exponent of `cost` over the size, as a figure of the largest."""
-    sizes, costs = ([it.figures[name] for it in subjects] for name in ("size", cost))
+def with_exponent(subjects: list[Subject], name: str, cost: str) -> list[Subject]:
+    """And one more, which says how `cost` grows with the size."""
+    sizes, costs = ([it.figures[figure] for it in subjects] for figure in ("size", cost))
     found = exponent(sizes, costs)
-    if found is not None:
-        subjects[-1].figures[f"exponent_of_{cost}"] = round(found, 3)
-    return subjects
+    if found is None:
+        return subjects
+    figures = {f"exponent_of_{cost}": round(found, 3)}
+    return [*subjects, Subject(scenario=subjects[0].scenario, system=f"{name}, growth", figures=figures)]
 
 
 # -- destinations -----------------------------------------------------------------------------------------------------
@@ -65,9 +66,8 @@ async def fleet(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
     """The same number of deliveries by 1, 10 and 100 destinations of one account; each gets every event."""
     deliveries, found = bench.options.size or DELIVERIES, []
     for variant in variants:
-        found += with_exponent(
-            [await _fleet(bench, variant, it, deliveries) for it in DESTINATIONS], "cpu_us_per_event"
-        )
+        subjects = [await _fleet(bench, variant, it, deliveries) for it in DESTINATIONS]
+        found += with_exponent(subjects, variant.name, "cpu_us_per_event")
     return found
 
 

@@ -21,6 +21,7 @@ from engine.bench.machine import cpu_seconds
 from engine.sandbox.rates import measure
 
 RATES = (10.0, 100.0, 1_000.0, 5_000.0)
+BELOW_PERCENT, BUSY_PERCENT = 98.0, 85.0
 SECONDS_OF_PHASES = 4.0
 """A limit is watched for so many times the length of a phase: its windows are a second and ten."""
 
@@ -64,6 +65,7 @@ async def under_limit(bench: Bench, scenario: str, limit: Limit, contestant: Con
         with contestant.start(bench.place("limit")) as system:
             subject.figures = await _watched(bench, system, limit, seconds)
         note_stall(subject, limit.rate)
+        note_busy(subject)
     except (Failed, OSError) as error:
         out(subject, error)
     return subject
@@ -92,6 +94,12 @@ def note_stall(subject: Subject, rate: float) -> None:
     beyond = figures["most_in_1_second"] - figures["allowed_in_1_second"]
     if 0 < beyond <= figures["sink_stall_ms"] / 1_000 * rate:
         subject.notes.append("the sink was held up for longer than the excess: windows over say nothing")
+
+
+def note_busy(subject: Subject) -> None:
+    figures = subject.figures
+    if figures["used_percent"] < BELOW_PERCENT and figures["cpu_share_percent"] > BUSY_PERCENT:
+        subject.notes.append("its core was the limit, not the rate")
 
 
 def usage(times: Sequence[float], rate: float, burst: int) -> dict[str, float]:

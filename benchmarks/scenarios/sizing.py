@@ -15,6 +15,7 @@ from benchmarks.bench import Bench, settled, tell
 from benchmarks.processes import Failed
 from benchmarks.result import MICRO, Phase, Subject, median
 from benchmarks.scenarios.memory import feed
+from benchmarks.scenarios.traffic import note_limits
 from benchmarks.shapes import Shape
 from benchmarks.systems import System, engine_running
 from benchmarks.variant import Variant, engine_config
@@ -65,11 +66,15 @@ async def _of(bench: Bench, name: str, system: System) -> list[Subject]:
     figures = {"cpu_us_per_event": round(made.per_event, 2), "cpu_us_per_request": round(made.per_request, 2)}
     return [
         Subject(scenario="sizing", system=f"{name}, the rule", figures=figures),
-        *(
-            Subject(scenario="sizing", system=f"{name}, n={n}", figures=compared(made, n, measured[n]))
-            for n in FORETOLD
-        ),
+        *(foretold(name, made, n, measured[n]) for n in FORETOLD),
     ]
+
+
+def foretold(name: str, made: Rule, n: int, phases: Sequence[Phase]) -> Subject:
+    found = Subject(scenario="sizing", system=f"{name}, n={n}", figures=compared(made, n, phases))
+    for phase in phases:
+        note_limits(found, phase.cpu_share)
+    return found
 
 
 async def _disk(bench: Bench, variant: Variant) -> Subject:
@@ -113,14 +118,14 @@ def size_of(folder: Path, pattern: str) -> int:
 
 def compared(made: Rule, n: int, phases: Sequence[Phase]) -> dict[str, float]:
     cost, speed = _cost(phases), median(it.events_per_second for it in phases) or 0.0
-    foretold = made.events_per_second(n)
+    said = made.events_per_second(n)
     return {
         "foretold_cpu_us_per_event": round(made.cpu_us(n), 2),
         "measured_cpu_us_per_event": cost,
         "cpu_error_percent": round(100 * (made.cpu_us(n) / cost - 1), 1),
-        "foretold_events_per_second": round(foretold),
+        "foretold_events_per_second": round(said),
         "measured_events_per_second": round(speed),
-        "speed_error_percent": round(100 * (foretold / speed - 1), 1) if speed else 0.0,
+        "speed_error_percent": round(100 * (said / speed - 1), 1) if speed else 0.0,
     }
 
 

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 import pytest
 
+from benchmarks.bench import lines_of
 from benchmarks.shapes import RECENT, Shape
 from engine.profiles.formats import Reader
 
@@ -69,6 +70,12 @@ def test_equal_shapes_make_equal_bodies_and_other_runs_other_people() -> None:
     shape = Shape(sizes=(5,), zipf=True)
     assert shape.body(3) == Shape(sizes=(5,), zipf=True).body(3)
     assert shape.body(3) != msgspec.structs.replace(shape, run="other").body(3)
+
+
+def test_what_takes_lines_gets_one_event_a_line() -> None:
+    body = lines_of(Shape(format="array", sizes=(3,), compression="gzip")).body(0)
+    assert [orjson.loads(line)["address1"][:5] for line in body.splitlines()] == ["No. 0", "No. 1", "No. 2"]
+    assert body.endswith(b"\n")
 
 
 def test_a_compressed_body_is_the_same_body() -> None:
