@@ -81,6 +81,8 @@ class SegmentJournal:
             worker.start()
         try:
             opened = await self._keeper.run(self._open)
+        except NoSpace as error:
+            raise NoSpace("disk-full", f"no room on the disk to open the journal ({error})") from error
         except StorageFailed as error:
             raise DataDirectoryError(f"the journal cannot be read and written ({error.__cause__ or error})") from error
         self._segments, self._next, self._released = opened.segments, opened.tail.next, opened.tail.released
