@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from engine.adapters.oauth import ASSUMED_LIFE_SECONDS
-from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination, request_url
-from engine.adapters.sessions import open_session
+from engine.adapters.rainfocus import RainFocusDestination, request_url
+from engine.adapters.sessions import AiohttpTransport, MeteredRequest, open_session
 from engine.assembly.outward import mapper_of
 from engine.config import AccountConfig, Config, DestinationConfig, RateConfig
 from engine.core.handover import Policy
@@ -219,7 +219,7 @@ async def replied(answer: object, profiles: int = 1, **destination: Any) -> Repl
                 AccountConfig(base_url=url),
                 mapper=mapper_of(config),
                 policy=Policy(),
-                session=session,
+                transport=AiohttpTransport(session),
                 clock=VirtualClock(),
                 random=random.Random(1),
             )

@@ -8,8 +8,5 @@ import time
 class SystemClock:
     """See `ports.Clock`."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def time(self) -> float:
-        return time.time()
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)

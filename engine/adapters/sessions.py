@@ -1,32 +1,35 @@
-"""The HTTP sessions of one account: pooled connections, time limits, proxy, and a cap on what a reply may weigh."""
+"""The HTTP sessions of one account on aiohttp: pooled connections, time limits, proxy, and a cap on what a reply may
+weigh; and the transport port on such a session."""
 
 from __future__ import annotations
 
-import zlib
+import asyncio
+import io
+from collections.abc import Mapping
 from urllib.request import getproxies, proxy_bypass
 
+import aiohttp
 from aiohttp import ClientRequest, ClientResponse, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from aiohttp.hdrs import ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, USER_AGENT
+from aiohttp.client_middlewares import ClientHandlerType
+from aiohttp.connector import Connection
+from aiohttp.hdrs import CONTENT_ENCODING, RETRY_AFTER
 from yarl import URL
 
 from engine.config import is_loopback
+from engine.errors import PermitVoid
+from engine.ports import Permit
+from engine.transport import (
+    CONNECT_SECONDS,
+    DNS_SECONDS,
+    HEADERS,
+    KEEPALIVE_SECONDS,
+    REPLY_BYTES,
+    Answer,
+    unpacked,
+)
 
-REPLY_BYTES = 1 << 20
-"""What is read of one reply at most; an envelope has some hundred bytes."""
-
-KEEPALIVE_SECONDS = 10.0
-"""Shorter than the 15 s and more after which common servers drop idle connections, so that we drop them first."""
-
-DNS_SECONDS = 30
-CONNECT_SECONDS = 10.0
-
-HEADERS = {
-    USER_AGENT: "rainfocus-engine",
-    ACCEPT: "application/json",
-    ACCEPT_ENCODING: "identity",  # replies are tiny
-}
-
-_ZLIB_OR_GZIP = zlib.MAX_WBITS | 32
+LARGE_BYTES = 1 << 20
+"""A body beyond this is written in parts."""
 
 
 class CappedResponse(ClientResponse):
@@ -36,7 +39,7 @@ class CappedResponse(ClientResponse):
     async def read(self) -> bytes:
         if self._body is None:
             try:
-                self._body = _unpacked(await self._capped(), self.headers.get(CONTENT_ENCODING, ""))
+                self._body = unpacked(await self._capped(), self.headers.get(CONTENT_ENCODING, ""))
             except BaseException:
                 self.close()
                 raise
@@ -51,16 +54,6 @@ class CappedResponse(ClientResponse):
                 self.close()
                 break
         return b"".join(parts)[:REPLY_BYTES]
-
-
-def _unpacked(body: bytes, encoding: str) -> bytes:
-    """As it came where it is not packed, or not as it says."""
-    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
-        return body
-    try:
-        return zlib.decompressobj(_ZLIB_OR_GZIP).decompress(body, REPLY_BYTES)
-    except zlib.error:
-        return body
 
 
 def open_session(url: str, *, connections: int, request_class: type[ClientRequest] = ClientRequest) -> ClientSession:
@@ -93,4 +86,125 @@ def proxy_of(url: str) -> URL | None:
     return URL(found if "://" in found else f"http://{found}")
 
 
-__all__ = ["REPLY_BYTES", "CappedResponse", "open_session", "proxy_of"]
+# -- the transport port -----------------------------------------------------------------------------------------------
+
+
+class Attempt:
+    """One request's right to be sent, and how far it came."""
+
+    __slots__ = ("_deadline", "_permit", "_timeout_seconds", "answered", "sent")
+
+    def __init__(self, permit: Permit, deadline: asyncio.Timeout, timeout_seconds: float) -> None:
+        self._permit, self._deadline, self._timeout_seconds = permit, deadline, timeout_seconds
+        self.sent = False  # True from the moment on at which a byte may have left
+        self.answered = False  # the whole reply is there
+
+    async def begin(self, connection: Connection) -> None:
+        """The connection is open: use the permit, start the clock. Raises PermitVoid, and ClientConnectionError when
+        the other side hung up while the permit was waited for: both before the first byte."""
+        try:
+            await self._permit.use()
+        except PermitVoid:
+            connection.release()
+            raise
+        if connection.closed:
+            raise aiohttp.ClientConnectionError("closed while waiting for the permit")
+        self.sent = True
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._timeout_seconds)
+
+    async def attach(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """As a middleware: give this attempt to the request that aiohttp made for it."""
+        if isinstance(request, MeteredRequest):
+            request.attempt = self
+        return await handler(request)
+
+
+class MeteredRequest(ClientRequest):
+    """A request that uses its permit between the open connection and its first byte."""
+
+    attempt: Attempt | None = None
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        if self.attempt is not None:
+            await self.attempt.begin(conn)
+        return await super().send(conn)
+
+
+class AiohttpTransport:
+    """See `engine.transport.Transport`. `session` is made with `request_class=MeteredRequest`, and closed with this."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    def route(self, url: str, headers: Mapping[str, str], /, *, timeout_seconds: float) -> AiohttpRoute:
+        return AiohttpRoute(self._session, URL(url, encoded=True), headers, timeout_seconds)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class AiohttpRoute:
+    """See `engine.transport.Route`."""
+
+    def __init__(self, session: ClientSession, url: URL, headers: Mapping[str, str], timeout_seconds: float) -> None:
+        self._session, self._url, self._headers, self._timeout_seconds = session, url, headers, timeout_seconds
+
+    async def post(self, body: bytes, headers: Mapping[str, str], permit: Permit, /) -> Answer:
+        answer, deadline = Answer(), asyncio.timeout(None)
+        attempt = Attempt(permit, deadline, self._timeout_seconds)
+        try:
+            async with deadline:
+                await self._exchange(body, headers, attempt, answer)
+        except (aiohttp.ClientError, OSError, UnicodeError) as failure:
+            if not attempt.answered:
+                answer.reason = _lost_reason(failure) if attempt.sent else connect_reason(failure)
+        answer.sent = attempt.sent
+        return answer
+
+    async def _exchange(self, body: bytes, headers: Mapping[str, str], attempt: Attempt, answer: Answer) -> None:
+        response = await self._session.post(
+            self._url,
+            data=io.BytesIO(body) if len(body) > LARGE_BYTES else body,
+            headers={**self._headers, **headers},
+            allow_redirects=False,
+            middlewares=(attempt.attach,),
+        )
+        try:
+            answer.status, answer.retry_after = response.status, response.headers.get(RETRY_AFTER)
+            answer.body = await response.read()
+            attempt.answered = True
+            await response.wait_for_close()
+        except BaseException:
+            response.close()
+            raise
+
+
+def _lost_reason(failure: Exception) -> str:
+    if isinstance(failure, TimeoutError):
+        return "timeout"
+    return "bad_http" if isinstance(failure, aiohttp.ClientResponseError) else "connection_lost"
+
+
+def connect_reason(failure: Exception) -> str:
+    """Why no request could be sent, as a short stable reason."""
+    if isinstance(failure, aiohttp.ClientConnectorDNSError | UnicodeError):  # a host name that cannot be one
+        return "connect_dns"
+    if isinstance(failure, aiohttp.ClientSSLError | aiohttp.ServerFingerprintMismatch):
+        return "connect_tls"
+    if isinstance(failure, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        return "connect_proxy"
+    if isinstance(failure, TimeoutError):
+        return "connect_timeout"
+    refused = isinstance(getattr(failure, "os_error", failure), ConnectionRefusedError)
+    return "connect_refused" if refused else "connect_failed"
+
+
+__all__ = [
+    "AiohttpTransport",
+    "Attempt",
+    "CappedResponse",
+    "MeteredRequest",
+    "connect_reason",
+    "open_session",
+    "proxy_of",
+]

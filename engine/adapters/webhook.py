@@ -12,38 +12,25 @@ same events.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Protocol
 
-import aiohttp
 import msgspec
-from aiohttp import ClientSession
 
 from engine.core import retry_after, verdicts
 from engine.core.signature import signed_headers
 from engine.model import Batch, Profile, Reply, Verdict, VerdictKind
 from engine.ports import Clock, Permit
+from engine.transport import Answer, Transport
 
 TYPE = "rainfocus.change"
-
-
-class Attempt(Protocol):
-    """One request's right to be sent; see `adapters.rainfocus.Attempt`."""
-
-    sent: bool
-
-    async def attach(self, request: Any, handler: Any, /) -> Any: ...
-
-
-AttemptOf = Callable[[Permit, asyncio.Timeout, float], Attempt]
 
 
 class Failed(Protocol):
     """What is known of an attempt without a reply; see `adapters.rainfocus.failed`."""
 
-    def __call__(self, failure: Exception, *, sent: bool, profiles: int) -> Reply: ...
+    def __call__(self, answer: Answer, profiles: int, /) -> Reply: ...
 
 
 class _Record(msgspec.Struct):
@@ -58,8 +45,7 @@ _events = msgspec.json.Decoder(list[_Event]).decode
 
 
 class WebhookDestination:
-    """See `ports.Destination`. `keys`: the secrets to sign with, all of them. `session` is closed by who made it, and
-    makes requests that use their permit (`attempt_of`, `failed`)."""
+    """See `ports.Destination`. `keys`: the secrets to sign with, all of them. `transport` is closed by who made it."""
 
     profiles_per_request = 1
 
@@ -70,14 +56,13 @@ class WebhookDestination:
         keys: Sequence[bytes],
         *,
         timeout_seconds: float,
-        session: ClientSession,
+        transport: Transport,
         clock: Clock,
-        attempt_of: AttemptOf,
         failed: Failed,
     ) -> None:
-        self.name, self._url, self._keys = name, url, list(keys)
-        self._timeout_seconds, self._session, self._clock = timeout_seconds, session, clock
-        self._attempt_of, self._failed = attempt_of, failed
+        self.name, self._keys, self._clock, self._failed = name, list(keys), clock, failed
+        headers = {"Content-Type": "application/json"}
+        self._route = transport.route(url, headers, timeout_seconds=timeout_seconds)
         self.fingerprint = blake2b(url.encode(), digest_size=32).digest()
 
     def __repr__(self) -> str:
@@ -95,24 +80,15 @@ class WebhookDestination:
         """Nothing to close: the session belongs to who made it."""
 
     async def send(self, batch: Batch, permit: Permit, /) -> Reply:
-        attempt: Attempt | None = None
-        try:
-            async with asyncio.timeout(None) as deadline:
-                attempt = self._attempt_of(permit, deadline, self._timeout_seconds)
-                return await self._post(batch.records[0], attempt)
-        except (aiohttp.ClientError, OSError) as error:
-            return self._failed(error, sent=attempt is not None and attempt.sent, profiles=1)
-
-    async def _post(self, body: bytes, attempt: Attempt) -> Reply:
+        body = batch.records[0]
         id = f"msg_{blake2b(body, digest_size=16).hexdigest()}"
-        headers = {"Content-Type": "application/json"} | signed_headers(self._keys, id, int(self._clock.time()), body)
-        async with self._session.post(
-            self._url, data=body, headers=headers, allow_redirects=False, middlewares=(attempt.attach,)
-        ) as response:
-            status, silence = response.status, response.headers.get("Retry-After")
-            said = b"" if 200 <= status < 300 else await response.read()
+        headers = signed_headers(self._keys, id, int(self._clock.time()), body)
+        answer = await self._route.post(body, headers, permit)
+        if not answer.status:
+            return self._failed(answer, 1)
+        status, silence = answer.status, answer.retry_after
         return Reply(
-            [verdict_of(status, said)],
+            [verdict_of(status, answer.body)],
             status=status,
             retry_after_seconds=None if silence is None else retry_after.parse(silence, self._clock.time()),
             throttled=verdicts.is_throttled(status),

@@ -13,8 +13,8 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 from engine.adapters.limiter import AiolimiterBucket
-from engine.adapters.rainfocus import Attempt, MeteredRequest, failed
-from engine.adapters.sessions import open_session
+from engine.adapters.rainfocus import failed
+from engine.adapters.sessions import AiohttpTransport, MeteredRequest, open_session
 from engine.adapters.webhook import WebhookDestination
 from engine.assembly.connection import reach
 from engine.config import Config, ForwardConfig
@@ -117,15 +117,15 @@ def _account(builder: Builder, config: ForwardConfig) -> Account:
 
 async def _webhook(builder: Builder, config: ForwardConfig, stack: AsyncExitStack) -> Destination:
     session = open_session(config.url, connections=config.rate.max_concurrency, request_class=MeteredRequest)
-    stack.push_async_callback(session.close)
+    transport = AiohttpTransport(session)
+    stack.push_async_callback(transport.close)
     return WebhookDestination(
         config.name,
         config.url,
         _keys(config),
         timeout_seconds=config.retry.timeout_seconds,
-        session=session,
+        transport=transport,
         clock=builder.clock,
-        attempt_of=Attempt,
         failed=failed,
     )
 

@@ -8,12 +8,14 @@ from contextlib import AsyncExitStack
 
 import anyio
 import msgspec
+from yarl import URL
 
 from engine.adapters.clock import SystemClock
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.oauth import Credentials, OAuthTokenSource
-from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination
-from engine.adapters.sessions import open_session
+from engine.adapters.rainfocus import RainFocusDestination
+from engine.adapters.raw_http import RawTransport
+from engine.adapters.sessions import AiohttpTransport, MeteredRequest, open_session, proxy_of
 from engine.assembly.connection import Tester
 from engine.config import AccountConfig, DestinationConfig
 from engine.core.backoff import Backoff
@@ -22,11 +24,13 @@ from engine.core.consent import Rule
 from engine.core.handover import Policy
 from engine.core.window import Window
 from engine.dispatcher import Account
+from engine.errors import ConfigError
 from engine.metrics import AccountMetrics
 from engine.ports import Clock, Destination
 from engine.profiles.aep_audiences import named
 from engine.profiles.fields import as_text
 from engine.profiles.mapping import Mapper
+from engine.transport import Transport
 
 TOKEN_CONNECTIONS = 1
 
@@ -49,10 +53,7 @@ async def build_outward(
 ) -> Outward:
     """The sessions are closed by `stack`. The token source makes its own connections: a token must not wait for a
     request that waits for it."""
-    session = open_session(
-        config.base_url_resolved(), connections=config.rate.max_concurrency, request_class=MeteredRequest
-    )
-    stack.push_async_callback(session.close)
+    transports = Transports(config, stack)
     token_session = open_session(config.token_url_resolved(), connections=TOKEN_CONNECTIONS)
     stack.push_async_callback(token_session.close)
     tokens = OAuthTokenSource(
@@ -72,13 +73,47 @@ async def build_outward(
             config,
             mapper=mapper_of(one),
             policy=policy_of(one, config),
-            session=session,
+            transport=transports.to(one.resolved_url(config)),
             clock=clock,
             random=random,
         )
         outward.destinations[one.name] = destination
         outward.testers[one.name] = Tester(config, one, account, tokens, destination, clock).run
     return outward
+
+
+class Transports:
+    """The connections of one account: raw ones, or aiohttp's where the configuration or a proxy asks for it."""
+
+    def __init__(self, config: AccountConfig, stack: AsyncExitStack) -> None:
+        self._config, self._stack = config, stack
+        self._made: dict[tuple[str, str], Transport] = {}  # by kind, and proxy
+
+    def to(self, url: str) -> Transport:
+        """Raises ConfigError for a raw connection through a proxy."""
+        kind, proxy = self._config.transport, proxy_of(url)
+        if kind == "raw" and proxy is not None:
+            raise ConfigError([_through(self._config.name, proxy)])
+        if kind == "auto":
+            kind = "raw" if proxy is None else "aiohttp"
+        key = kind, str(proxy or "")
+        if key not in self._made:
+            self._made[key] = self._make(kind, url)
+            self._stack.push_async_callback(self._made[key].close)
+        return self._made[key]
+
+    def _make(self, kind: str, url: str) -> Transport:
+        connections = self._config.rate.max_concurrency
+        if kind == "raw":
+            return RawTransport(connections=connections)
+        return AiohttpTransport(open_session(url, connections=connections, request_class=MeteredRequest))
+
+
+def _through(account: str, proxy: URL) -> str:
+    return (
+        f'account {account!r}: transport = "raw" cannot go through the proxy that the environment names '
+        f'({proxy.host}); write transport = "auto", or put the host into NO_PROXY'
+    )
 
 
 async def try_connection(

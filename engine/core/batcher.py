@@ -21,15 +21,17 @@ class Batcher:
         self.max_profiles, self.max_bytes, self.linger_seconds = max_profiles, max_bytes, linger_seconds
         self.cuts: Counter[str] = Counter()
 
+    def is_full(self, waiting: int, bytes_waiting: int) -> bool:
+        """Is a batch due however young it is? A single profile is company enough where a request carries one, but it
+        lingers too: more events of its key may come."""
+        return self.max_profiles > 1 and (waiting >= self.max_profiles or bytes_waiting >= self.max_bytes)
+
     def due(self, now: float, *, waiting: int, bytes_waiting: int, oldest_waiting_since: float | None) -> Cut | None:
-        """The reason why a batch is due now; None while it may still wait. A single profile is company enough where a
-        request carries one, but it lingers too: more events of its key may come."""
+        """The reason why a batch is due now; None while it may still wait."""
         if not waiting:
             return None
-        if self.max_profiles > 1 and waiting >= self.max_profiles:
-            return Cut.COUNT
-        if self.max_profiles > 1 and bytes_waiting >= self.max_bytes:
-            return Cut.BYTES
+        if self.is_full(waiting, bytes_waiting):
+            return Cut.COUNT if waiting >= self.max_profiles else Cut.BYTES
         if oldest_waiting_since is not None and now >= oldest_waiting_since + self.linger_seconds:
             return Cut.LINGER
         return None

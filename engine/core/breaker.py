@@ -77,10 +77,11 @@ class Breaker:
         """The destination answered for good. True when that closed the breaker."""
         self._failures, self._openings = 0, 0
         self._keys.clear()
-        was_open = self.state != State.CLOSED
+        if self.state == State.CLOSED:
+            return False
         self._move(Step.SUCCEED)
         self.reason, self.next_probe_at = "", None
-        return was_open
+        return True
 
     def failure(self, keys: Collection[bytes], now: float, *, waiting_keys: int, reason: str = "") -> None:
         """One request failed by the destination's fault. `waiting_keys`: how many keys there are to be sent at all."""

@@ -62,6 +62,10 @@ def judge(
 ) -> list[Verdict]:
     """One verdict a profile, in the order of the batch. `overrides`: `response_codes` of the configuration.
     `array`: the request was a list, so that `results` in the reply means what it says."""
+    if profiles == 1 and not array and 200 <= status < 300:
+        stored = _stored(body)
+        if stored is not None:
+            return [stored]
     envelope = _envelope(body)
     results = envelope.get("results") if array and envelope else None
     if isinstance(results, list) and len(results) == profiles:
@@ -99,6 +103,27 @@ def is_throttled(status: int) -> bool:
 def excerpt(body: bytes) -> str:
     """What the destination said, on one line: shortened, without control characters, e-mail addresses masked."""
     return _shortened(body[: EXCERPT_CHARACTERS * 20].decode(errors="replace"))
+
+
+class _Success(msgspec.Struct):
+    responseCode: str
+    responseMessage: str = ""
+    attendeeId: str = ""
+
+
+_success = msgspec.json.Decoder(_Success).decode
+
+
+def _stored(body: bytes) -> Verdict | None:
+    """What nearly every reply says, sooner; None for everything else."""
+    try:
+        envelope = _success(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    id = envelope.attendeeId
+    if envelope.responseCode != SUCCESS:
+        return None
+    return Verdict(VerdictKind.OK, attendee_id=id if _ATTENDEE_ID.fullmatch(id) else "")
 
 
 # -- one envelope -----------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class Window:
             raise ValueError("max_concurrency has to be at least 1")
         self._max, self._adaptive = max_concurrency, adaptive
         self._width = float(max_concurrency)
-        self._usual: tuple[float, float] | None = None  # mean and mean deviation of round trips, in seconds
+        self._mean = math.inf  # of round trips, in seconds; before the first none is slow
+        self._deviation = 0.0  # their mean deviation
         self._shrunk_at = -math.inf
 
     def __repr__(self) -> str:
@@ -40,12 +41,12 @@ class Window:
             return
         if throttled or timed_out:
             self._shrink(0.5, seconds, now)
-        elif self._is_slow(seconds):
+            return
+        if self._is_slow(seconds):
             self._shrink(0.9, seconds, now)
-            self._learn(seconds)
-        else:
+        elif self._width < self._max:
             self._width = min(self._max, self._width + 1.0 / self._width)
-            self._learn(seconds)
+        self._learn(seconds)
 
     def _shrink(self, factor: float, seconds: float, now: float) -> None:
         if now - seconds <= self._shrunk_at:
@@ -54,14 +55,14 @@ class Window:
         self._shrunk_at = now
 
     def _is_slow(self, seconds: float) -> bool:
-        if self._usual is None:
-            return False
-        mean, deviation = self._usual
-        return seconds > max(2 * mean, mean + SLOW_DEVIATIONS * deviation) + 0.010
+        mean, deviation = self._mean, self._deviation
+        return seconds > 2 * mean + 0.010 and seconds > mean + SLOW_DEVIATIONS * deviation + 0.010
 
     def _learn(self, seconds: float) -> None:
-        if self._usual is None:
-            self._usual = seconds, seconds / 2
+        mean = self._mean
+        if mean == math.inf:
+            self._mean, self._deviation = seconds, seconds / 2
             return
-        mean, deviation = self._usual
-        self._usual = mean + ALPHA * (seconds - mean), deviation + ALPHA * (abs(seconds - mean) - deviation)
+        off = seconds - mean
+        self._mean = mean + ALPHA * off
+        self._deviation += ALPHA * (abs(off) - self._deviation)

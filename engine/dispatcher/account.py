@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
@@ -29,6 +29,9 @@ from engine.ports import Bucket, Clock, TokenSource
 logger = logging.getLogger("engine.dispatcher")
 
 LONGEST_PAUSE_SECONDS = 3600.0
+SHORTEST_SLEEP_SECONDS = 0.001
+"""uvloop makes a shorter timer a turn of the loop: waiting would be spinning."""
+
 PERMIT_LIFE_SECONDS = 0.020
 """A permit that was not used for so long is void: what it allowed would otherwise bunch up at the socket."""
 
@@ -55,7 +58,7 @@ class Sender(Protocol):
         """Take what goes under one permit; None when there is nothing after all. No await between this and the look
         that found it due: a second permit must not be granted for the same profiles."""
 
-    async def attempt(self, permit: AccountPermit, leased: Any, /) -> None:
+    def attempt(self, permit: AccountPermit, leased: Any, /) -> Awaitable[None]:
         """Send it. `leased` is what `lease_next` gave."""
 
 
@@ -70,14 +73,16 @@ class AccountPermit:
         self.used = False
 
     async def use(self) -> None:
-        if self._account.clock.monotonic() - self._granted_at > PERMIT_LIFE_SECONDS:
+        account = self._account
+        if account.clock.monotonic() - self._granted_at > PERMIT_LIFE_SECONDS:
             self.used = True  # void, not given back
-            self._granted_at = await self._account.grant_again()
-        await self._account.keep_pace()
-        if not self._account.may_send(self.token) or not self._sender.may_send():
+            self._granted_at = await account.grant_again()
+        if not account.has_room():
+            await account.keep_pace()
+        if not account.may_send(self.token) or not self._sender.may_send():
             raise PermitVoid
         self.used = True
-        self._account.leaves()
+        account.leaves()
 
     @property
     def sender(self) -> str:
@@ -150,6 +155,7 @@ class Account:
             logger.warning("account %s: silent for %.1f s, as it was asked to (Retry-After)", self.name, seconds)
             self._store_pause(self.name, self.paused_until)
             self._void()
+            self.wake()
 
     def pause_seconds(self) -> float:
         """How much of the pause is left. A stored pause never exceeds an hour, whatever the clock did meanwhile."""
@@ -219,11 +225,15 @@ class Account:
         self.wake()
         return await future
 
+    def has_room(self) -> bool:
+        """May one more request leave now? Permits that were granted one by one are not used one by one."""
+        return self._pace is None or not self._pace.wait_seconds(self.clock.monotonic())
+
     async def keep_pace(self) -> None:
-        """Wait until one more request may leave: permits that were granted one by one are not used one by one."""
+        """Wait until one more request may leave."""
         # It turns 0 by time alone: there is nothing to wait for.
         while self._pace is not None and (wait := self._pace.wait_seconds(self.clock.monotonic())):  # noqa: ASYNC110
-            await anyio.sleep(wait)
+            await anyio.sleep(max(SHORTEST_SLEEP_SECONDS, wait))
 
     def leaves(self) -> None:
         """A request's first byte is handed to the socket now; no await between `keep_pace` and this."""
@@ -233,13 +243,20 @@ class Account:
     async def run(self, tasks: TaskGroup) -> None:
         """Grant permits until cancelled; every attempt is a task of `tasks`."""
         while True:
-            await self._until_due()
-            token = await self._token()
-            await self._room()
+            self._wake.clear()
             now = self.clock.monotonic()
-            if self._serve_again(now):
+            due = self._due(now)
+            if not due:
+                await self._until_due()
+            token = self.tokens.current() if self.tokens is not None else ""
+            if not token and self.tokens is not None:
+                token = await self._token(self.tokens)
+            now = await self._room()
+            if self._again and self._serve_again(now):
                 continue
-            sender = self._next(now)
+            if not due or self._wake.is_set():  # it may be another's turn by now, or nobody's
+                due = self._due(now)
+            sender = self._chosen(due)
             leased = sender.lease_next() if sender is not None else None
             if sender is None or leased is None:
                 self._spare_at = now
@@ -253,10 +270,13 @@ class Account:
         while True:
             self._wake.clear()
             wait = self._wait_seconds(self.clock.monotonic())
-            if wait == 0.0:
-                return
-            with anyio.move_on_after(wait):
+            if wait is None:
                 await self._wake.wait()
+            elif wait == 0.0:
+                return
+            else:
+                with anyio.move_on_after(wait):
+                    await self._wake.wait()
 
     def _wait_seconds(self, now: float) -> float | None:
         """0 when somebody can send now; else how long nothing can change by itself (None: until woken)."""
@@ -273,6 +293,14 @@ class Account:
         times = [at for sender in senders if (at := sender.due_at(now)) is not None]
         return _until(min(times), now) if times else None
 
+    def _due(self, now: float) -> list[Sender]:
+        """Who can send now."""
+        if self.draining or self.in_flight >= self.window.limit or not self.breaker.may_send(now):
+            return []
+        if self.paused_until and self.pause_seconds() > 0:
+            return []
+        return [sender for sender in self._with_slots() if sender.due(now)]
+
     def _with_slots(self) -> list[Sender]:
         """Who may have one more request in flight. A destination that has none may always; one that has some leaves a
         slot for every other one that has none, up to half of the window, so that it does not take them all if it hangs.
@@ -285,26 +313,26 @@ class Account:
             return self._senders
         return [sender for sender in self._senders if not self._slots[sender.name]]
 
-    async def _token(self) -> str:
-        if self.tokens is None:
-            return ""
-        token = self.tokens.current()
-        if not token:
-            self._void()
-            self._tokenless = True
-            self._tell()
-            token = await self.tokens.valid()
-            self._tokenless = False
-            self._tell()
+    async def _token(self, tokens: TokenSource) -> str:
+        self._void()
+        self._tokenless = True
+        self._tell()
+        token = await tokens.valid()
+        self._tokenless = False
+        self._tell()
+        self.wake()
         return token
 
-    async def _room(self) -> None:
-        now = self.clock.monotonic()
-        if now - self._spare_at <= PERMIT_LIFE_SECONDS:
+    async def _room(self) -> float:
+        """Take a permit that was not used, or one from the bucket; returns when that was."""
+        asked_at = self.clock.monotonic()
+        if asked_at - self._spare_at <= PERMIT_LIFE_SECONDS:
             self._spare_at = float("-inf")
-            return
+            return asked_at
         await self.bucket.take()
-        self.metrics.rate_wait(self.clock.monotonic() - now)
+        now = self.clock.monotonic()
+        self.metrics.rate_wait(now - asked_at)
+        return now
 
     def drain(self) -> None:
         """No new permit from now on; `idle` is set once nothing is in flight."""
@@ -327,14 +355,11 @@ class Account:
                 return True
         return False
 
-    def _next(self, now: float) -> Sender | None:
-        if self.draining or self.in_flight >= self.window.limit or self.pause_seconds() > 0:
-            return None
-        if not self.breaker.may_send(now):
-            return None
-        due = {sender.name: sender for sender in self._with_slots() if sender.due(now)}
-        name = self._turns.next(due.keys()) if due else None
-        return due[name] if name is not None else None
+    def _chosen(self, due: list[Sender]) -> Sender | None:
+        if len(due) <= 1:
+            return due[0] if due else None
+        name = self._turns.next([sender.name for sender in due])
+        return next(sender for sender in due if sender.name == name)
 
 
 def _until(at: float | None, now: float) -> float | None:

@@ -14,6 +14,7 @@ What a verdict does to a leased profile::
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("engine.dispatcher")
 
+ANSWERS = (VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT)
+"""What only a destination says that is well."""
+
 SEARCH_PROFILES = 64
 """How many profiles are looked at, at most at once, for one that is not suppressed."""
 
@@ -50,14 +54,17 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
     """Use one permit, or give it back when nothing needs to be sent."""
     batch: Batch | None = None
     reply: Reply | None = None
-    probed: list[Breaker] = []
+    probed: Sequence[Breaker] = ()
     started = consumer.clock.monotonic()
     try:
         batch = await prepare(consumer, leased)
         if batch is not None:
             probed = _probe(consumer)
-            with consumer.retries.under_way(batch):
+            again_since = consumer.retries.begin(batch)
+            try:
                 reply = await _send(consumer, batch, permit)
+            finally:
+                consumer.retries.end(again_since)
     except PermitVoid:
         assert batch is not None
         _lapse(probed, consumer.clock.monotonic())
@@ -65,17 +72,22 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
     finally:
         consumer.account.done(permit)
     if batch is not None and reply is not None:
-        consumer.metrics.request(reply, consumer.clock.monotonic() - started)
-        seconds = consumer.clock.monotonic() - started
-        _judge_destination(consumer, permit, batch, reply, probed, seconds)
-        await _conclude(consumer, batch, reply)
+        now = consumer.clock.monotonic()
+        seconds = now - started
+        kinds = [verdict.kind for verdict in reply.verdicts]  # no set: to hash an enum costs more than to compare it
+        consumer.metrics.request(reply, seconds)
+        _judge_destination(consumer, permit, batch, reply, kinds, probed, seconds, now)
+        await _conclude(consumer, batch, reply, kinds)
     consumer.dirty()
 
 
-def _probe(consumer: Consumer) -> list[Breaker]:
+def _probe(consumer: Consumer) -> Sequence[Breaker]:
     """A request is about to leave: the breakers whose one probe it is. Raises PermitVoid where another one's is under
     way."""
-    now, breakers = consumer.clock.monotonic(), (consumer.breaker, consumer.account.breaker)
+    breakers = (consumer.breaker, consumer.account.breaker)
+    if breakers[0].state == "closed" == breakers[1].state:
+        return ()
+    now = consumer.clock.monotonic()
     if not all(breaker.may_send(now) for breaker in breakers):
         raise PermitVoid
     probed = [breaker for breaker in breakers if breaker.state != "closed"]
@@ -84,7 +96,7 @@ def _probe(consumer: Consumer) -> list[Breaker]:
     return probed
 
 
-def _lapse(probed: list[Breaker], now: float) -> None:
+def _lapse(probed: Sequence[Breaker], now: float) -> None:
     """Whoever was not the probe has no say in it: another one may be under way."""
     for breaker in probed:
         breaker.lapse(now)
@@ -150,7 +162,10 @@ def _half(consumer: Consumer, profiles: list[Profile]) -> Batch | None:
 
 
 async def _known(consumer: Consumer, profiles: list[Profile]) -> dict[bytes, KeyState]:
-    await _drop_forgotten_letters(consumer, profiles)
+    for profile in profiles:
+        if profile.under:
+            await _drop_forgotten_letters(consumer, profiles)
+            break
     keys = [profile.key for profile in profiles]
     return await consumer.books.look_up(consumer.store, keys)
 
@@ -240,6 +255,9 @@ def digest_of(consumer: Consumer, record: bytes) -> bytes:
 
 def _trim(consumer: Consumer, batch: Batch, at_most: int) -> None:
     """Give back what was only looked at, and what no longer fits now that its record is known."""
+    if len(batch.records) == 1:
+        consumer.batcher.cut(1, False)
+        return
     size, keep, full = 0, 0, False
     for record in batch.records[:at_most]:
         full = not consumer.batcher.fits(keep, size, len(record))
@@ -260,12 +278,20 @@ def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
 # -- after the request ----------------------------------------------------------------------------------------------
 
 
-async def _conclude(consumer: Consumer, batch: Batch, reply: Reply) -> None:
+async def _conclude(consumer: Consumer, batch: Batch, reply: Reply, kinds: Sequence[VerdictKind]) -> None:
+    now = consumer.clock.time()
+    if VerdictKind.OK in kinds:
+        _deliver(consumer, batch, reply, now)
+    if kinds.count(VerdictKind.OK) < len(kinds):
+        await _undelivered(consumer, batch, reply, now)
+    else:
+        consumer.account.wake()
+
+
+async def _undelivered(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
+    """All the others of a batch."""
     unknown: list[tuple[Profile, Verdict]] = []
     split: list[Profile] = []
-    now = consumer.clock.time()
-    if VerdictKind.OK in {verdict.kind for verdict in reply.verdicts}:
-        _deliver(consumer, batch, reply, now)
     for profile, verdict in zip(batch.profiles, reply.verdicts, strict=True):
         if verdict.kind == VerdictKind.OK:
             continue
@@ -367,10 +393,16 @@ async def _outlive(consumer: Consumer, unknown: list[tuple[Profile, Verdict]]) -
 
 
 def _judge_destination(
-    consumer: Consumer, permit: AccountPermit, batch: Batch, reply: Reply, probed: list[Breaker], seconds: float
+    consumer: Consumer,
+    permit: AccountPermit,
+    batch: Batch,
+    reply: Reply,
+    kinds: Sequence[VerdictKind],
+    probed: Sequence[Breaker],
+    seconds: float,
+    now: float,
 ) -> None:
-    now, account, breaker = consumer.clock.monotonic(), consumer.account, consumer.breaker
-    kinds = {verdict.kind for verdict in reply.verdicts}
+    account, breaker = consumer.account, consumer.breaker
     if reply.retry_after_seconds is not None:
         account.pause(reply.retry_after_seconds)
     account.window.observe(throttled=reply.throttled, timed_out=VerdictKind.UNKNOWN in kinds, seconds=seconds, now=now)
@@ -385,7 +417,7 @@ def _judge_destination(
     elif reply.destination_fault:
         keys = [profile.key for profile in batch.profiles]
         breaker.failure(keys, now, waiting_keys=len(consumer.coalescer), reason=reply.verdicts[0].reason)
-    elif kinds & {VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT}:
+    elif any(kind in kinds for kind in ANSWERS):
         consumer.blame.succeeded()
         if breaker.success(now) and consumer.blame.closed(batch.profiles):
             consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
@@ -233,16 +233,16 @@ class Consumer:
         times = [at for at in (wakes, lingers) if at is not None]
         return min(times) if times else None
 
-    def _cut(self, now: float) -> object:
-        ready = self.coalescer.ready
+    def _cut(self, now: float) -> bool:
+        """Is there a batch that need not wait any longer?"""
+        coalescer, batcher = self.coalescer, self.batcher
+        ready = coalescer.ready
         if not ready:
-            return None
-        return self.batcher.due(
-            now,
-            waiting=ready,
-            bytes_waiting=self.coalescer.content_bytes,
-            oldest_waiting_since=self._oldest_since(now),
-        )
+            return False
+        if batcher.is_full(ready, coalescer.content_bytes):
+            return True
+        since = self._oldest_since(now)
+        return since is not None and now >= batcher.due_at(since)
 
     def _oldest_since(self, now: float) -> float | None:
         """Since when (monotonic) the oldest profile that may go has waited. One of the future is from before the wall
@@ -282,9 +282,9 @@ class Consumer:
         profiles = self.lease(self.destination.profiles_per_request)
         return attempts.Leased(profiles) if profiles else None
 
-    async def attempt(self, permit: AccountPermit, leased: attempts.Leased) -> None:
+    def attempt(self, permit: AccountPermit, leased: attempts.Leased) -> Awaitable[None]:
         """See `account.Sender`."""
-        await attempts.run(self, permit, leased)
+        return attempts.run(self, permit, leased)
 
     def trouble(self) -> str:
         """Why nothing is sent: paused, or a breaker that is not closed; "" while all is well."""
@@ -311,11 +311,14 @@ class Consumer:
 
     def note_still(self) -> None:
         """See `account.Sender`; also called when the pause or the own breaker may have changed."""
+        still = self.paused or self.breaker.state != "closed" or self.account.still
+        if not still and not self._trouble and not self._standstill.lasts:
+            return
         trouble = self.trouble()
         if trouble != self._trouble:
             self._trouble = trouble
             logger.warning("destination %s: %s", self.name, trouble or "sending again")
-        self._standstill.note(self.paused or self.breaker.state != "closed" or self.account.still)
+        self._standstill.note(still)
 
     def too_old(self, profile: Profile) -> bool:
         limit = self.policy.max_age_seconds

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from engine.dispatcher.account import Account
 from engine.model import Batch
 from engine.ports import Clock
@@ -21,20 +18,24 @@ class Retries:
 
     def have_their_share(self) -> bool:
         """Should others go first now, if there are any?"""
+        if not self._in_flight:
+            return self._rest_until > 0.0 and self._clock.monotonic() < self._rest_until
         most = max(1, self._account.window.limit // 2)
         return self._in_flight >= most or self._clock.monotonic() < self._rest_until
 
-    @contextmanager
-    def under_way(self, batch: Batch) -> Iterator[None]:
-        if not any(profile.tries for profile in batch.profiles):
-            yield
+    def begin(self, batch: Batch) -> float | None:
+        """A request is under way: what `end` wants to be told, None where it carries nothing of the kind."""
+        for profile in batch.profiles:
+            if profile.tries:
+                self._in_flight += 1
+                return self._clock.monotonic()
+        return None
+
+    def end(self, begun_at: float | None) -> None:
+        """It is over, whatever came of it."""
+        if begun_at is None:
             return
-        started = self._clock.monotonic()
-        self._in_flight += 1
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            now = self._clock.monotonic()
-            if self._account.window.limit == 1:
-                self._rest_until = now + (now - started)
+        self._in_flight -= 1
+        now = self._clock.monotonic()
+        if self._account.window.limit == 1:
+            self._rest_until = now + (now - begun_at)

@@ -15,6 +15,10 @@ class Standstill:
         self._total = 0.0
         self._wall_ahead = clock.time() - clock.monotonic()
 
+    @property
+    def lasts(self) -> bool:
+        return self._since is not None
+
     def note(self, still: bool) -> None:
         """It stands still from now on, or no longer."""
         now = self._clock.monotonic()

@@ -15,13 +15,15 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer, unused_port
 from aioresponses import aioresponses
 
-from engine.adapters.rainfocus import MeteredRequest, RainFocusDestination, request_url
-from engine.adapters.sessions import REPLY_BYTES, CappedResponse, open_session
+from engine.adapters.rainfocus import RainFocusDestination, request_url
+from engine.adapters.raw_http import RawTransport
+from engine.adapters.sessions import AiohttpTransport, CappedResponse, MeteredRequest, open_session
 from engine.config import AccountConfig, DestinationConfig, RetryConfig
 from engine.core.handover import Policy
 from engine.errors import PermitVoid
 from engine.model import Batch, Lane, Membership, Profile, Reply, Trait, Verdict, VerdictKind
 from engine.testing.clock import VirtualClock
+from engine.transport import REPLY_BYTES, Transport
 
 NOW = 1_790_000_000.0  # Mon, 21 Sep 2026 14:13:20 GMT
 OK_BODY = b'{"responseCode":"0","responseMessage":"Success","attendeeId":"1790000000000001QwEr"}'
@@ -76,6 +78,28 @@ def batch_of(destination: RainFocusDestination, profiles: int = 1) -> Batch:
     return Batch(found, [destination.encode(one) for one in found])
 
 
+@pytest.fixture(autouse=True, params=["aiohttp", "raw"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Everything here holds of both transports."""
+    monkeypatch.setattr(f"{__name__}.KIND", request.param)
+    return str(request.param)
+
+
+KIND = "aiohttp"
+
+
+@asynccontextmanager
+async def transport_of(kind: str, url: str, connections: int) -> AsyncIterator[Transport]:
+    if kind == "raw":
+        transport: Transport = RawTransport(connections=connections)
+    else:
+        transport = AiohttpTransport(open_session(url, connections=connections, request_class=MeteredRequest))
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
 @asynccontextmanager
 async def destination_at(
     url: str,
@@ -87,13 +111,13 @@ async def destination_at(
 ) -> AsyncIterator[RainFocusDestination]:
     account_config = AccountConfig(base_url=url, **(account or {}))  # type: ignore[arg-type]
     config = DestinationConfig(retry=RetryConfig(timeout_seconds=timeout_seconds), **more)  # type: ignore[arg-type]
-    async with open_session(url, connections=connections, request_class=MeteredRequest) as session:
+    async with transport_of(KIND, url, connections) as transport:
         yield RainFocusDestination(
             config,
             account_config,
             mapper=PlainMapper(),
             policy=Policy(exits=config.exits),
-            session=session,
+            transport=transport,
             clock=FixedClock(),
             random=random.Random(7),
         )
@@ -559,6 +583,7 @@ async def test_a_failure_is_everyones_in_the_batch() -> None:
 # -- the session ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["aiohttp"], indirect=True)
 async def test_a_proxy_of_the_environment_is_used_but_never_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     targets: list[bytes] = []
 
@@ -594,7 +619,7 @@ async def mocked_destination() -> AsyncIterator[RainFocusDestination]:
             AccountConfig(base_url="http://rainfocus.test"),
             mapper=PlainMapper(),
             policy=Policy(),
-            session=session,
+            transport=AiohttpTransport(session),
             clock=FixedClock(),
             random=random.Random(7),
         )
@@ -603,6 +628,7 @@ async def mocked_destination() -> AsyncIterator[RainFocusDestination]:
 STORE = "http://rainfocus.test/api/demo/v3/attendee/store"
 
 
+@pytest.mark.parametrize("kind", ["aiohttp"], indirect=True)
 async def test_a_single_call_and_its_verdict() -> None:
     with aioresponses() as mocked:
         mocked.post(STORE, body=OK_BODY, response_class=MockedResponse)

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
-from engine.adapters.rainfocus import Attempt, MeteredRequest, failed
-from engine.adapters.sessions import open_session
+from engine.adapters.rainfocus import failed
+from engine.adapters.sessions import AiohttpTransport, MeteredRequest, open_session
 from engine.adapters.webhook import WebhookDestination, verdict_of
 from engine.core.signature import is_signed
 from engine.errors import PermitVoid
@@ -67,9 +67,8 @@ async def webhook(url: str, timeout_seconds: float = 5.0) -> AsyncIterator[Webho
         yield WebhookDestination(
             *("hook", url, KEYS),
             timeout_seconds=timeout_seconds,
-            session=session,
+            transport=AiohttpTransport(session),
             clock=FixedClock(),
-            attempt_of=Attempt,
             failed=failed,
         )
 
@@ -183,17 +182,10 @@ async def test_a_permit_that_is_void_sends_nothing(receiver: Both) -> None:
     assert there.requests == []
 
 
-def test_a_record_without_a_time_has_none() -> None:
+async def test_a_record_without_a_time_has_none() -> None:
     record = b'{"attendee":{"email":"lea@example.com"},"timestamp":17}'
     (event,) = ChangeReader(max_events=1).read(record, "application/json").events
-    hook = WebhookDestination(
-        *("hook", "https://hook.example", KEYS),
-        timeout_seconds=1.0,
-        session=None,  # type: ignore[arg-type]
-        clock=VirtualClock(),
-        attempt_of=Attempt,
-        failed=failed,
-    )
     profile = Profile(event.key, event.content, 0, Lane.LIVE, 0, 0, 0, 1, 0.0)
-    assert set(json.loads(hook.encode(profile))) == {"type", "data"}
-    assert repr(hook) == "<WebhookDestination hook>"
+    async with webhook("https://hook.example") as hook:
+        assert set(json.loads(hook.encode(profile))) == {"type", "data"}
+        assert repr(hook) == "<WebhookDestination hook>"

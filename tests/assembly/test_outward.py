@@ -15,12 +15,15 @@ from aiohttp.test_utils import TestServer, unused_port
 
 from engine.adapters.clock import SystemClock
 from engine.adapters.limiter import AiolimiterBucket
+from engine.adapters.raw_http import RawTransport
+from engine.adapters.sessions import AiohttpTransport
 from engine.assembly import connection, outward
 from engine.config import AccountConfig, DestinationConfig, RateConfig
 from engine.core.backoff import Backoff
 from engine.core.breaker import Breaker
 from engine.core.window import Window
 from engine.dispatcher import Account
+from engine.errors import ConfigError
 from engine.metrics import AccountMetrics
 
 EMAIL = "lea.martin@example.com"
@@ -197,4 +200,42 @@ async def test_what_was_opened_is_closed_with_the_stack() -> None:
         async with account_of(config) as (_, _, built):
             await built.tokens.valid()
         assert built.tokens.current() == ""
+        for _ in range(20):  # the server, which is in the same loop, hears of it
+            await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == before
+
+
+# -- what requests leave over -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "proxy", "expected"),
+    [
+        ("auto", "", RawTransport),
+        ("auto", "http://user:pass@proxy.example:3128", AiohttpTransport),
+        ("aiohttp", "", AiohttpTransport),
+        ("raw", "", RawTransport),
+    ],
+)
+async def test_raw_connections_are_used_unless_a_proxy_is_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, proxy: str, expected: type
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    async with AsyncExitStack() as stack:
+        transports = outward.Transports(AccountConfig(transport=wanted), stack)  # type: ignore[arg-type]
+        first, again = transports.to("https://rf.example/a"), transports.to("https://rf.example/b")
+        assert isinstance(first, expected)
+        assert first is again
+
+
+async def test_a_raw_connection_through_a_proxy_is_refused_and_no_password_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://user:pass@proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "")
+    async with AsyncExitStack() as stack:
+        transports = outward.Transports(AccountConfig(transport="raw"), stack)
+        with pytest.raises(ConfigError, match=r"proxy\.example.*auto.*NO_PROXY") as refused:
+            transports.to("https://rf.example/a")
+    assert "pass" not in str(refused.value)

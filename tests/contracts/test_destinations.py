@@ -10,8 +10,9 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from engine.adapters.rainfocus import Attempt, MeteredRequest, RainFocusDestination, failed
-from engine.adapters.sessions import open_session
+from engine.adapters.rainfocus import RainFocusDestination, failed
+from engine.adapters.raw_http import RawTransport
+from engine.adapters.sessions import AiohttpTransport, MeteredRequest, open_session
 from engine.adapters.webhook import WebhookDestination
 from engine.assembly.outward import mapper_of
 from engine.config import AccountConfig, DestinationConfig
@@ -20,6 +21,19 @@ from engine.ports import Destination
 from engine.testing.clock import VirtualClock
 from engine.testing.contracts import DestinationContract
 from engine.testing.destination import FakeDestination
+from engine.transport import Transport
+
+
+@asynccontextmanager
+async def transport_of(kind: str, url: str, connections: int) -> AsyncIterator[Transport]:
+    if kind == "raw":
+        transport: Transport = RawTransport(connections=connections)
+    else:
+        transport = AiohttpTransport(open_session(url, connections=connections, request_class=MeteredRequest))
+    try:
+        yield transport
+    finally:
+        await transport.close()
 
 
 class TestFakeDestination(DestinationContract):
@@ -32,7 +46,7 @@ class TestFakeDestination(DestinationContract):
 
 
 class TestRainFocusDestination(DestinationContract):
-    encoding = "single"
+    encoding, transport = "single", "aiohttp"
 
     def make(self, directory: Path, /) -> AbstractAsyncContextManager[Destination]:
         return self._make()
@@ -44,13 +58,13 @@ class TestRainFocusDestination(DestinationContract):
         config = DestinationConfig(encoding=self.encoding)  # type: ignore[arg-type]
         async with TestServer(app) as server:
             url = str(server.make_url("")).rstrip("/")
-            async with open_session(url, connections=4, request_class=MeteredRequest) as session:
+            async with transport_of(self.transport, url, 4) as transport:
                 yield RainFocusDestination(
                     config,
                     AccountConfig(base_url=url),
                     mapper=mapper_of(config),
                     policy=Policy(exits=config.exits),
-                    session=session,
+                    transport=transport,
                     clock=VirtualClock(),
                     random=random.Random(7),
                 )
@@ -69,8 +83,20 @@ class TestRainFocusDestinationThatFails(TestRainFocusDestination):
         return web.Response(status=503, text="<html>no</html>")
 
 
+class TestRainFocusDestinationOverRawConnections(TestRainFocusDestination):
+    transport = "raw"
+
+
+class TestRainFocusDestinationOfListsOverRawConnections(TestRainFocusDestinationOfLists):
+    transport = "raw"
+
+
+class TestRainFocusDestinationThatFailsOverRawConnections(TestRainFocusDestinationThatFails):
+    transport = "raw"
+
+
 class TestWebhookDestination(DestinationContract):
-    status = 204
+    status, transport = 204, "aiohttp"
 
     def make(self, directory: Path, /) -> AbstractAsyncContextManager[Destination]:
         return self._make()
@@ -81,13 +107,12 @@ class TestWebhookDestination(DestinationContract):
         app.router.add_post("/hook", self._answer)
         async with TestServer(app) as server:
             url = str(server.make_url("/hook"))
-            async with open_session(url, connections=4, request_class=MeteredRequest) as session:
+            async with transport_of(self.transport, url, 4) as transport:
                 yield WebhookDestination(
                     *("hook", url, [b"k" * 32]),
                     timeout_seconds=5.0,
-                    session=session,
+                    transport=transport,
                     clock=VirtualClock(),
-                    attempt_of=Attempt,
                     failed=failed,
                 )
 

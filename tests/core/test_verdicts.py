@@ -295,3 +295,26 @@ def test_only_the_beginning_of_a_long_reply_is_looked_at() -> None:
 
 def test_a_masked_address_is_seen_to_have_been_one() -> None:
     assert one(400, body("27", "no attendee lea@example.com here")).excerpt == "no attendee <address> here"
+
+
+ENVELOPES = st.fixed_dictionaries(
+    {},
+    optional={
+        "responseCode": st.sampled_from(["0", " 0", "1", 0, None]),
+        "responseMessage": st.sampled_from(["Success", "", 1, None]),
+        "attendeeId": st.sampled_from(["17A", "not an id", "", 17, None]),
+        "results": st.just([]),
+        "other": st.recursive(st.none() | st.text(max_size=3), lambda it: st.lists(it, max_size=2), max_leaves=3),
+    },
+)
+
+
+@given(ENVELOPES, st.binary(max_size=2))
+def test_the_short_way_through_a_success_says_what_the_long_one_does(envelope: dict[str, object], more: bytes) -> None:
+    reply = json.dumps(envelope).encode() + more
+    found = verdicts._stored(reply)
+    assert found is None or found == verdicts._verdict(200, verdicts._envelope(reply), reply, {})
+
+
+def test_the_short_way_is_taken() -> None:
+    assert verdicts._stored(body(attendeeId="17A")) == Verdict(OK, attendee_id="17A")

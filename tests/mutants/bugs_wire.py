@@ -15,8 +15,8 @@ from bug import bug, swap
 
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.oauth import OAuthTokenSource, logger
-from engine.adapters.rainfocus import Attempt, RainFocusDestination
-from engine.adapters.sessions import CappedResponse
+from engine.adapters.raw_http.transport import RawRoute
+from engine.adapters.sessions import AiohttpRoute, CappedResponse
 from engine.core import retry_after, verdicts
 from engine.core.breaker import Breaker
 from engine.core.pace import Pace
@@ -168,15 +168,18 @@ def the_permit_is_used_before_the_connection_is_open() -> None:
     """slow connections turn an even stream of permits into a burst of first bytes"""
 
     class Used:
+        def __init__(self, token: str) -> None:
+            self.token = token
+
         async def use(self) -> None:
             await anyio.lowlevel.checkpoint()
 
-    async def post(original: Callable[..., Any], destination: Any, records: Any, token: str, attempt: Attempt) -> Any:
-        await attempt._permit.use()
-        attempt._permit = Used()  # type: ignore[assignment]
-        return await original(destination, records, token, attempt)
+    async def post(original: Callable[..., Any], route: Any, body: bytes, headers: Any, permit: Any) -> Any:
+        await permit.use()
+        return await original(route, body, headers, Used(permit.token))
 
-    swap(RainFocusDestination, "_post", post)
+    swap(AiohttpRoute, "post", post)
+    swap(RawRoute, "post", post)
 
 
 @bug(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import ssl
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from functools import wraps
 from typing import Any
 from unittest import mock
@@ -23,9 +24,13 @@ import aiohttp
 import anyio
 import orjson
 from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from engine.adapters import sessions
 from engine.adapters.memory_journal import MemoryJournal
+from engine.adapters.raw_http import pool, reaching
+from engine.adapters.raw_http import transport as raw_transport
+from engine.adapters.raw_http.reaching import Make, Origin
 from engine.assembly import Engine, build
 from engine.config import Config
 from engine.ports import LetterFilter
@@ -37,6 +42,10 @@ from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.lasting import LastingState
 
 STORE, TOKEN = "/api/demo/v3/attendee/store", "/oidc/token"
+
+
+TRANSPORT = "raw"
+"""What the engine sends with; the fixture `transport` sets it."""
 
 
 class SandboxClock(VirtualClock):
@@ -151,7 +160,12 @@ def answered(request: Request, epoch: float = VirtualClock().epoch) -> float:
 
 
 def config(url: str, tables: dict[str, Any]) -> Config:
-    account = {"name": "a", "base_url": url, "rate": {"requests_per_second": 100.0, "burst": 2, "max_concurrency": 8}}
+    account = {
+        "name": "a",
+        "base_url": url,
+        "transport": TRANSPORT,
+        "rate": {"requests_per_second": 100.0, "burst": 2, "max_concurrency": 8},
+    }
     retry = {"base_ms": 500, "cap_ms": 60_000, "timeout_seconds": 5.0, "unknown_hold_seconds": 1.0}
     destinations = tables.pop("destination", [{}])
     return Config.from_dict(
@@ -216,7 +230,13 @@ def through(path: str) -> Iterator[None]:
     def connector(*, limit: int, ttl_dns_cache: int, keepalive_timeout: float) -> aiohttp.UnixConnector:
         return aiohttp.UnixConnector(path, limit=limit, keepalive_timeout=keepalive_timeout)
 
-    with mock.patch.object(sessions, "TCPConnector", connector):
+    async def dial(origin: Origin, make: Make) -> None:
+        await asyncio.get_running_loop().create_unix_connection(make, path)
+
+    with (
+        mock.patch.object(sessions, "TCPConnector", connector),
+        mock.patch.object(raw_transport, "Dialer", return_value=dial),
+    ):
         yield
 
 
@@ -229,23 +249,73 @@ async def real_scene(
     *,
     host: str = "127.0.0.1",
     tls: ssl.SSLContext | None = None,
-    connector: dict[str, Any] | None = None,
+    trust: ssl.SSLContext | None = None,
+    names: Names | None = None,
+    one_request_each: bool = False,
     **tables: Any,
 ) -> AsyncIterator[Scene]:
-    """Over TCP on loopback. `host` is what the engine calls the sandbox; `connector`: more options of the engine's."""
+    """Over TCP on loopback. `host` is what the engine calls the sandbox, to be known to `names`; `trust`: whose
+    certificates it believes; `one_request_each`: no connection is used twice, so that each one has to be made."""
     app = create_app(Settings(**{"seed": 7, **(settings or {})}))
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.05)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         url = f"{'https' if tls else 'http'}://{host}:{runner.addresses[0][1]}"
-        with mock.patch.object(
-            sessions, "TCPConnector", lambda **given: aiohttp.TCPConnector(**given | (connector or {}))
-        ):
+        with reached(trust, names, one_request_each):
             async with Engine(config(url, tables), random=random.Random(1)) as engine:
                 yield Scene(engine, app[SANDBOX])
     finally:
         await runner.cleanup()
+
+
+class Names(AbstractResolver):
+    """Knows every host to be this machine, as long as it `works`."""
+
+    def __init__(self) -> None:
+        self.works, self.failures = True, 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        self.ask()
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0)]
+
+    def ask(self) -> None:
+        if not self.works:
+            self.failures += 1
+            raise OSError(socket.EAI_AGAIN, "temporary failure in name resolution")
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+@contextmanager
+def reached(trust: ssl.SSLContext | None, names: Names | None, one_request_each: bool) -> Iterator[None]:
+    """Both transports reach the other side as `real_scene` says."""
+    options: dict[str, Any] = {"force_close": True, "keepalive_timeout": None} if one_request_each else {}
+    options |= {"ssl": trust} if trust else {}
+    options |= {"resolver": names, "use_dns_cache": False} if names else {}
+
+    async def resolve(host: str, port: int) -> list[Any]:
+        assert names is not None
+        try:
+            names.ask()
+        except OSError as error:
+            raise reaching.UnknownName(host) from error
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))]
+
+    with ExitStack() as stack:
+        put = stack.enter_context
+        put(mock.patch.object(sessions, "TCPConnector", lambda **given: aiohttp.TCPConnector(**given | options)))
+        if one_request_each:
+            put(mock.patch.object(pool, "KEEPALIVE_SECONDS", -1.0))
+        if trust:
+            put(mock.patch.object(reaching, "tls_context", return_value=trust))
+        if names:
+            put(mock.patch.object(reaching, "resolve", resolve))
+            put(mock.patch.object(reaching, "DNS_SECONDS", 0))
+        yield
 
 
 @contextmanager

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+import msgspec
+import outage
 import pytest
 import test_outage_connections as connections
 import test_outage_hot_keys as hot_keys
@@ -16,8 +19,11 @@ import test_outage_retry_after as retry_after
 import test_outage_storms as storms
 from outage import address, event, fault_for, on_virtual_time, virtual_scene
 
+from engine import transport
 from engine.adapters import rainfocus, sessions
 from engine.adapters.oauth import OAuthTokenSource
+from engine.adapters.raw_http import connection
+from engine.adapters.raw_http.deadlines import Deadlines
 from engine.assembly import engine as assembled
 from engine.core import verdicts
 from engine.core.breaker import Breaker
@@ -29,6 +35,7 @@ from engine.dispatcher.retries import Retries
 from engine.model import Lane, Profile, Reply, Verdict, VerdictKind
 from engine.profiles.formats import Reader
 from engine.sandbox import Fault
+from engine.transport import Answer
 
 pytestmark = pytest.mark.seeded
 
@@ -127,17 +134,17 @@ def a_refused_token_is_the_fault_of_the_record(monkeypatch: pytest.MonkeyPatch) 
 
 @bug(connections.test_an_idle_connection_closed_while_we_send_is_unknown_and_nothing_is_lost)
 def a_connection_that_was_lost_has_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failed(original: Callable[..., Reply], failure: Exception, *, sent: bool, profiles: int, answer: Any) -> Reply:
-        found = original(failure, sent=sent, profiles=profiles, answer=answer)
-        return Reply([Verdict(VerdictKind.OK)] * profiles) if sent else found
+    def failed(original: Callable[..., Reply], answer: Answer, profiles: int, *more: Any) -> Reply:
+        found = original(answer, profiles, *more)
+        return Reply([Verdict(VerdictKind.OK)] * profiles) if answer.sent else found
 
     wrap(monkeypatch, rainfocus, "failed", failed)
 
 
 @bug(connections.test_an_answer_cut_off_after_the_write_is_unknown_and_costs_one_duplicate)
 def what_may_have_arrived_is_a_plain_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failed(original: Callable[..., Reply], failure: Exception, *, sent: bool, profiles: int, answer: Any) -> Reply:
-        return original(failure, sent=False, profiles=profiles, answer=answer)
+    def failed(original: Callable[..., Reply], answer: Answer, *more: Any) -> Reply:
+        return original(msgspec.structs.replace(answer, sent=False), *more)
 
     wrap(monkeypatch, rainfocus, "failed", failed)
 
@@ -147,8 +154,7 @@ NEVER_ANSWERS = {"trouble": {"kind": "timeout"}, "concurrency": 4}
 
 @bug(connections.test_attendees_that_hang_do_not_slow_the_others, **NEVER_ANSWERS)
 def a_request_may_take_as_long_as_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rainfocus.asyncio, "timeout", lambda when: asyncio.timeouts.Timeout(None))
-    monkeypatch.setattr(asyncio.timeouts.Timeout, "reschedule", lambda timeout, when: None)
+    monkeypatch.setattr(Deadlines, "watch", lambda deadlines, one, deadline: None)
 
 
 @on_virtual_time
@@ -205,25 +211,26 @@ def a_list_is_split_into_single_records(monkeypatch: pytest.MonkeyPatch) -> None
 
 @bug(replies.test_a_reply_of_a_hundred_megabytes_is_cut_at_one, kind="huge", path="store")
 def replies_are_read_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "REPLY_BYTES", 1 << 40)
+    for reader in (sessions, connection, transport):
+        monkeypatch.setattr(reader, "REPLY_BYTES", 1 << 40)
 
 
 @bug(replies.test_a_reply_of_a_hundred_megabytes_is_cut_at_one, kind="bomb", path="store")
 def what_is_packed_is_unpacked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacked = sessions._unpacked
+    for reader in (sessions, connection):
+        monkeypatch.setattr(reader, "unpacked", unpacked_whole)
 
-    def whole(body: bytes, encoding: str) -> bytes:
-        with pytest.MonkeyPatch.context() as within:
-            within.setattr(sessions, "REPLY_BYTES", 1 << 40)
-            return unpacked(body, encoding)
 
-    monkeypatch.setattr(sessions, "_unpacked", whole)
+def unpacked_whole(body: bytes, encoding: str) -> bytes:
+    return zlib.decompress(body, zlib.MAX_WBITS | 32) if encoding else body
 
 
 @bug(replies.test_a_redirect_is_never_followed_and_dead_letters_nothing, status=307, path="store")
 def redirects_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     def request(original: Callable[..., Any], *given: Any, **named: Any) -> Any:
         return original(*given, **{**named, "allow_redirects": True})
+
+    monkeypatch.setattr(outage, "TRANSPORT", "aiohttp")  # the other one knows nothing of redirects
 
     wrap(monkeypatch, aiohttp.ClientSession, "_request", request)
 

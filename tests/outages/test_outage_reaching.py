@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,33 +15,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
-from outage import Scene, event, impatient_breakers, open_files, real_scene, until
+from outage import Names, Scene, event, impatient_breakers, open_files, real_scene, until
 
 from engine import Config, Engine
 
 FAILURES = 300
 ACCOUNT = {"rate": {"requests_per_second": 2_000.0, "burst": 40, "max_concurrency": 8}}
 RETRY = {"base_ms": 1, "cap_ms": 5, "timeout_seconds": 5.0, "unknown_hold_seconds": 0.0}
-ONE_REQUEST_EACH = {"force_close": True, "keepalive_timeout": None}  # so that each one has to reach the other side
-
-
-class Names(AbstractResolver):
-    """Knows one host, as long as it `works`."""
-
-    def __init__(self) -> None:
-        self.works, self.failures = True, 0
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        if not self.works:
-            self.failures += 1
-            raise OSError(socket.EAI_AGAIN, "temporary failure in name resolution")
-        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        """Nothing to close."""
 
 
 async def delivered(scene: Scene, version: int) -> None:
@@ -66,10 +45,13 @@ async def waited_out(scene: Scene, failures: int, reason: str) -> int:
 
 async def test_a_name_that_cannot_be_resolved_is_tried_again_and_leaks_nothing(record_property) -> None:
     names = Names()
-    options = {"resolver": names, "use_dns_cache": False, **ONE_REQUEST_EACH}
     with impatient_breakers():
         async with real_scene(
-            host="sandbox.example", connector=options, account=[ACCOUNT], destination=[{"retry": RETRY}]
+            host="sandbox.example",
+            names=names,
+            one_request_each=True,
+            account=[ACCOUNT],
+            destination=[{"retry": RETRY}],
         ) as scene:
             await delivered(scene, 1)
             names.works = False
@@ -111,10 +93,13 @@ async def test_a_certificate_that_is_not_theirs_sends_nothing_and_is_waited_out(
     client = ssl.create_default_context(cafile=f"{good}.cert")
     if trouble == "another-host":
         client.load_verify_locations(f"{wrong}.cert")
-    options = {"ssl": client, **ONE_REQUEST_EACH}
     with impatient_breakers():
         async with real_scene(
-            tls=server, connector=options, account=[ACCOUNT], destination=[{"retry": RETRY}]
+            tls=server,
+            trust=client,
+            one_request_each=True,
+            account=[ACCOUNT],
+            destination=[{"retry": RETRY}],
         ) as scene:
             await delivered(scene, 1)
             server.load_cert_chain(wrong)

@@ -35,6 +35,7 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     base_ms: int
     suppress: bool
     ledger: bool
+    transport: str  # "aiohttp", "raw"
     # -- the disk
     commit_seconds: float
     settle_seconds: float
@@ -85,7 +86,8 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def draw(cls, seed: int, **fixed: Any) -> Knobs:
         source = random.Random(f"knobs {seed}")
-        return cls(seed=seed, **{**_drawn(source), **fixed})
+        transport = random.Random(f"transport {seed}").choice(["raw", "raw", "aiohttp"])
+        return cls(seed=seed, **{"transport": transport, **_drawn(source), **fixed})
 
     def __str__(self) -> str:
         return " ".join(f"{name}={value}" for name, value in self.changes(None).items())

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from email.utils import formatdate, parsedate_to_datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ import msgspec
 from facts import Facts, Fields, Person
 from knobs import Knobs
 
-from engine.adapters.rainfocus import MeteredRequest
+from engine.adapters.sessions import MeteredRequest
 from engine.core.pace import Pace
 from engine.testing.clock import VirtualClock
 
@@ -178,9 +178,17 @@ class OtherSide:
         if closed:
             self._note_failure(records)
         await attempt.begin(Connection(closed=closed))
+        return await self.received(body, token)
+
+    def received(self, body: bytes, token: str) -> Coroutine[Any, Any, Answer]:
+        """The first byte of a request is handed to the socket now; what is awaited is the rest of it."""
         self.facts.leaves("store")
+        records = self._records(body)
         people = [(record["event"], record["email"]) for record in records]
         self._begin(people)
+        return self._carried_out(records, people, token)
+
+    async def _carried_out(self, records: list[Fields], people: list[tuple[str, str]], token: str) -> Answer:
         try:
             return await self._exchange(records, token)
         finally:

@@ -234,6 +234,7 @@ def a_replay_is_never_found_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     hold_seconds=0.5,
     max_letters=1_000,
     moment="time",
+    transport="raw",
 )
 def a_newer_state_that_may_have_arrived_does_not_overtake(monkeypatch: pytest.MonkeyPatch) -> None:
     def settle(original: Callable[..., None], books: Books, profile: Profile, *given: Any, **named: Any) -> None:

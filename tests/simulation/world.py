@@ -23,7 +23,9 @@ from files import PATCHES, Files, FilesJournal, FilesState, SegmentsJournal
 from knobs import Knobs
 from receiver import Receiver
 from store import LISTING, PLAIN, OtherSide, Session
+from wires import TracedPool, Wires
 
+from engine.adapters.raw_http import transport
 from engine.assembly import Engine, outward
 from engine.config import Config
 from engine.dispatcher import consumer, holding
@@ -77,7 +79,7 @@ def config_of(knobs: Knobs) -> Config:
             "ledger": {"enabled": knobs.ledger},
             "dead_letters": {"max_count": knobs.max_letters},
             "source": [{"mapping": {"version": "version"}}],
-            "account": [{"name": "a", "rate": rate}],
+            "account": [{"name": "a", "rate": rate, "transport": knobs.transport}],
             "destination": [
                 {**destination, "name": "plain", "event_code": PLAIN},
                 {**destination, "name": "listing", "event_code": LISTING, "encoding": "array"},
@@ -416,6 +418,8 @@ def _arranged(world: World) -> Iterator[None]:
     """The engine's sessions lead to the world's other side, and small numbers make big things happen."""
     patches = [mock.patch.object(owner, name, value) for (owner, name), value in SMALL_STEPS.items()]
     patches.append(mock.patch.object(outward, "open_session", return_value=Session(world.other_side)))
+    patches.append(mock.patch.object(outward, "RawTransport", lambda connections: Wires(world.other_side, connections)))
+    patches.append(mock.patch.object(transport, "Pool", TracedPool))
     patches += [make() for make in PATCHES]
     logger = logging.getLogger("engine")
     level = logger.level
