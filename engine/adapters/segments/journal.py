@@ -35,6 +35,8 @@ LARGEST_BYTES, SMALLEST_BYTES, TINIEST_BYTES = 64 << 20, 1 << 20, 64 << 10
 """Segments double from the smallest to the largest, and are smaller where `max_bytes` is."""
 SEGMENTS = 16
 """At least so many segments make up a full journal."""
+AHEAD = 8
+"""The next segment is made from the moment on that this part of the one before it is in use."""
 FULL_AT = 0.95
 PROBE_BYTES = 1_024  # there is room when a small append would find it
 MARK_ROOM = pack_mark(0).bytes
@@ -179,7 +181,7 @@ class SegmentJournal:
 
     def _look_ahead(self, segment: Segment) -> None:
         """The next segment is made before it is needed."""
-        if segment.end > segment.size // 2 and not segment.has_successor:
+        if segment.end > segment.size // AHEAD and not segment.has_successor:
             segment.has_successor = True
             self._pool.want(self._following_size(segment))
             self._keeper.nudge()
