@@ -16,7 +16,9 @@ from benchmarks.scenarios.memory import feed
 from benchmarks.sinks import get
 from benchmarks.systems import Place, System, serve
 from benchmarks.variant import Variant, engine_config
+from engine.adapters.segments import SegmentJournal
 from engine.adapters.sqlite import SqliteJournal
+from engine.ports import Journal
 
 EVENTS = 1_000_000
 STANDSTILL = 0.001  # requests a second while the backlog is made: none, for practical purposes
@@ -42,9 +44,9 @@ async def _measure(bench: Bench, variant: Variant, events: int, *, kill: bool) -
     place = bench.place("recovery")
     backlog = await _backlog(bench, variant, place, events, kill=kill)
     figures: dict[str, float] = {"backlog_events": backlog}
-    journal = place.directory / variant.name / "var" / "journal.db"
-    if backlog and not kill and journal.exists():
-        figures["scan_alone_seconds"] = round(await scanned(journal), 3)
+    data = place.directory / variant.name / "var"
+    if backlog and not kill and data.is_dir():
+        figures["scan_alone_seconds"] = round(await scanned(data), 3)
     await bench.sink.reset()
     started = time.monotonic()
     with serve(variant, engine_config(bench.sink.url), place) as process:
@@ -84,9 +86,12 @@ def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
 
 
-async def scanned(file: Path) -> float:
-    """Seconds to read every event of a SQLite journal that nobody has open."""
-    journal = SqliteJournal(file, max_bytes=1 << 40)
+async def scanned(data: Path) -> float:
+    """Seconds to read every event of the journal in a data directory that nobody has open."""
+    database = data / "journal.db"
+    journal: Journal = (
+        SqliteJournal(database, max_bytes=1 << 40) if database.exists() else SegmentJournal(data, max_bytes=1 << 40)
+    )
     started = time.monotonic()
     tail = await journal.open()
     position = tail.first

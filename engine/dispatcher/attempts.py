@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 

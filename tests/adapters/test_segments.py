@@ -133,14 +133,14 @@ async def test_zeroing_that_was_cut_off_is_finished_by_the_next_start(tmp_path: 
 
 async def test_the_next_segment_is_ready_before_it_is_needed(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
-        await fill(journal, 12)
-        assert journal._segments[-1].end > journal._segments[-1].size // 2
+        await fill(journal, 6)
+        assert journal._segments[-1].end > journal._segments[-1].size // module.AHEAD
 
         async def is_ready() -> bool:
             return journal._pool.spare_bytes > 0
 
         await eventually(is_ready)
-        await fill(journal, 12)
+        await fill(journal, 18)
         assert len(journal._segments) == 2
 
 

@@ -30,6 +30,7 @@ Damage = Callable[[sqlite3.Connection], object]
 def config_of(folder: Path, buffer: int = 40) -> Config:
     return Config.from_dict(
         {
+            "journal": {"kind": "sqlite"},  # its rows are damaged on purpose
             "buffer": {"max_profiles": buffer},
             "account": [{"rate": {"requests_per_second": 2_000.0, "burst": 20}}],
             "destination": [

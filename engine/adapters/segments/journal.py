@@ -35,6 +35,8 @@ LARGEST_BYTES, SMALLEST_BYTES, TINIEST_BYTES = 64 << 20, 1 << 20, 64 << 10
 """Segments double from the smallest to the largest, and are smaller where `max_bytes` is."""
 SEGMENTS = 16
 """At least so many segments make up a full journal."""
+AHEAD = 8
+"""The next segment is made from the moment on that this part of the one before it is in use."""
 FULL_AT = 0.95
 PROBE_BYTES = 1_024  # there is room when a small append would find it
 MARK_ROOM = pack_mark(0).bytes
@@ -81,6 +83,8 @@ class SegmentJournal:
             worker.start()
         try:
             opened = await self._keeper.run(self._open)
+        except NoSpace as error:
+            raise NoSpace("disk-full", f"no room on the disk to open the journal ({error})") from error
         except StorageFailed as error:
             raise DataDirectoryError(f"the journal cannot be read and written ({error.__cause__ or error})") from error
         self._segments, self._next, self._released = opened.segments, opened.tail.next, opened.tail.released
@@ -177,7 +181,7 @@ class SegmentJournal:
 
     def _look_ahead(self, segment: Segment) -> None:
         """The next segment is made before it is needed."""
-        if segment.end > segment.size // 2 and not segment.has_successor:
+        if segment.end > segment.size // AHEAD and not segment.has_successor:
             segment.has_successor = True
             self._pool.want(self._following_size(segment))
             self._keeper.nudge()
