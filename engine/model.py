@@ -122,6 +122,7 @@ class Profile(msgspec.Struct, gc=False):
     letter: int = 0  # a replay's dead letter
     under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
     passed: list[Profile] | None = None  # replays found overtaken: they end excluded, together with the rest
+    standing: dict[str, Membership] | None = None  # leased: what settled events said of other audiences
 
 
 class Outcome(StrEnum):
@@ -181,8 +182,8 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     replayed over it. `digest` is empty unless the destination is
     certain to hold exactly that content. `outcome` is "" where nothing was settled: the destination itself has said
     that it was changed there. Of what was known before, such an entry takes away the digest and nothing else.
-    `consents`: the last ones stated in any settled event, packed (`codec.pack_consents`); an entry that states none
-    keeps what is known.
+    `consents`: the last ones stated in any settled event, packed (`codec.pack_consents`); `audiences`: the newest
+    standing in each that any has told, packed likewise. An entry that states none keeps what is known.
     """
 
     key: bytes
@@ -194,6 +195,7 @@ class LedgerEntry(msgspec.Struct, array_like=True, gc=False):
     at: float = 0.0  # epoch seconds
     attendee_id: str = ""
     consents: bytes = b""
+    audiences: bytes = b""
 
 
 class HeldKind(StrEnum):

@@ -8,7 +8,7 @@ from operator import is_not
 
 import msgspec
 
-from engine.model import NOTHING, Consent, Event, Kind, LedgerEntry, Profile, Trait
+from engine.model import NOTHING, Consent, Event, Kind, LedgerEntry, Membership, Profile, Trait
 
 _encoder = msgspec.msgpack.Encoder()
 _events = msgspec.msgpack.Decoder(list[Event])
@@ -145,6 +145,19 @@ def unpack_consents(packed: bytes) -> dict[str, Consent] | None:
     return _consents.decode(packed) if packed else None
 
 
+_audiences = msgspec.msgpack.Decoder(dict[str, Membership])
+
+
+def pack_audiences(audiences: Mapping[str, Membership] | None) -> bytes:
+    """As a ledger entry keeps them; b"" for none."""
+    return _encoder.encode(audiences) if audiences else b""
+
+
+def unpack_audiences(packed: bytes) -> dict[str, Membership]:
+    """Raises msgspec.DecodeError for what was never packed here."""
+    return _audiences.decode(packed) if packed else {}
+
+
 def _sealed(content: bytes) -> bytes:
     return SEAL + zlib.crc32(content).to_bytes(4, "big") + content
 
@@ -159,9 +172,9 @@ def _opened(packed: bytes) -> bytes | memoryview:
 
 
 def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
-    """The later verdict replaces the earlier one; offsets only grow; an attendee id, and consents, are kept until there
-    are others. An entry without an outcome tells of a change there: the last outcome stands, and no digest is certain
-    any more."""
+    """The later verdict replaces the earlier one; offsets only grow; an attendee id, consents and audiences are kept
+    until there are others. An entry without an outcome tells of a change there: the last outcome stands, and no digest
+    is certain any more."""
     if known is None:
         return entry
     last = entry if entry.outcome else known
@@ -175,4 +188,5 @@ def newer_entry(known: LedgerEntry | None, entry: LedgerEntry) -> LedgerEntry:
         last.at if last.outcome else entry.at,
         entry.attendee_id or known.attendee_id,
         entry.consents or known.consents,
+        entry.audiences or known.audiences,
     )

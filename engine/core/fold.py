@@ -195,4 +195,4 @@ def copy_to_store(profile: Profile) -> Profile:
     """A copy that may be written down: nobody's receipts, nothing shared that still changes."""
     under = [copy_to_store(part) for part in profile.under] if profile.under else None
     passed = [copy_to_store(part) for part in profile.passed] if profile.passed else None
-    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed)
+    return msgspec.structs.replace(profile, receipts=None, under=under, passed=passed, standing=None)

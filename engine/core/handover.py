@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.core.codec import unpack_audiences
 from engine.core.consent import Rule, allowed, opted_out
-from engine.core.fold import Merge, fold_under, overtaken
+from engine.core.fold import Merge, fold_audiences, fold_under, overtaken
 from engine.model import NOTHING, LedgerEntry, Membership, Profile, Trait
 
 SYNTHETIC = b"@bench.invalid"
@@ -90,6 +91,22 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
         return list(audiences.values())
     chosen, names = policy.audiences, policy.names
     return [one for audience, one in audiences.items() if audience in chosen or (one.name and one.name in names)]
+
+
+def depends_on_audiences(policy: Policy) -> bool:
+    """Whether what leaves, or whether, depends on somebody's standing in single audiences."""
+    return policy.audiences is not None or policy.exits.startswith(_FLAG)
+
+
+def recall_audiences(profile: Profile, entry: LedgerEntry | None) -> None:
+    """Where a settled event told of a newer standing in an audience of the leased profile, that one counts. Of those
+    that the profile does not name nothing is said with it either; they are only remembered."""
+    known = unpack_audiences(entry.audiences) if entry is not None and entry.audiences else {}
+    own = profile.audiences or {}
+    profile.standing = {audience: one for audience, one in known.items() if audience not in own} or None
+    told = {audience: known[audience] for audience in own if audience in known}
+    if told:
+        profile.audiences = fold_audiences(told, own)
 
 
 def fold_replays(profile: Profile, entry: LedgerEntry | None, merge: Merge) -> None:

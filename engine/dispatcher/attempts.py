@@ -24,7 +24,7 @@ import msgspec
 
 from engine.core.consent import recall
 from engine.core.fold import EMPTY, fold_held
-from engine.core.handover import exclusion, fold_replays, reduced
+from engine.core.handover import exclusion, fold_replays, recall_audiences, reduced
 from engine.core.verdicts import may_be_stored
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
@@ -201,12 +201,14 @@ def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeySta
 
 def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
     """Fold in what is held on disk and replays; both are older than what was waiting. What was said about consent in
-    settled events comes between the two: a replayed dead letter is one of those."""
+    settled events comes between the two: a replayed dead letter is one of those. Audiences have times of their own."""
     gained = fold_held(profile, stored.held, consumer.merge)
     if gained and stored.held is not None:
         consumer.holding.joined(profile, stored.held, gained)
     recall(profile, stored.entry)
     fold_replays(profile, None if consumer.policy.every_event else stored.entry, consumer.merge)
+    if consumer.books.remembers_audiences:
+        recall_audiences(profile, stored.entry)
     consumer.coalescer.gained(gained)
 
 

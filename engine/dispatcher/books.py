@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from typing import Any, Protocol
 
 from engine.core.audit import outcomes_of
-from engine.core.codec import newer_entry, pack_consents
+from engine.core.codec import newer_entry, pack_audiences, pack_consents
 from engine.core.fold import copy_to_store, events_of
 from engine.core.receipts import listed
 from engine.dispatcher import fates
@@ -58,6 +58,7 @@ class Books:
         self.open = Transition(state.name)
         self.metrics = metrics
         self.remembers_consents = False  # some rule of its destination may ask for them
+        self.remembers_audiences = False  # what leaves depends on them
         self.metrics.seed(self.counts)
         self._skipped_below = state.not_addressed
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
@@ -89,7 +90,7 @@ class Books:
         through = profile.through if confirmed or not profile.certain else NOTHING
         if in_ledger:
             entry = LedgerEntry(profile.key, outcome, reason, profile.last, through, digest, at, attendee_id)
-            self._write(self._with_consents(entry, profile))
+            self._write(self._with_what_was_said(entry, profile))
         else:
             self.open.accounted.append((profile.key, profile.last))
         self._drop(profile)
@@ -113,9 +114,9 @@ class Books:
             events += mine
             if profile.audiences:
                 self._deliveries.add(self.open, profile.audiences, mine)
-        if self.remembers_consents:
+        if self.remembers_consents or self.remembers_audiences:
             for entry, profile in zip(entries, profiles, strict=True):
-                self._with_consents(entry, profile)
+                self._with_what_was_said(entry, profile)
         self.open.verdicts += entries
         self.recent.note_all(entries)
         self._notify_all(profiles)
@@ -171,10 +172,12 @@ class Books:
         self._drop(profile)
         self._write(LedgerEntry(profile.key, Outcome.EXCLUDED, "overtaken", profile.last, NOTHING, b"", at))
 
-    def _with_consents(self, entry: LedgerEntry, profile: Profile) -> LedgerEntry:
-        """What was said about consent outlives the events that said it, whatever became of them."""
+    def _with_what_was_said(self, entry: LedgerEntry, profile: Profile) -> LedgerEntry:
+        """Of consents and audiences it outlives the events that said it, whatever became of them."""
         if self.remembers_consents:
             entry.consents = pack_consents(profile.consents)
+        if self.remembers_audiences and profile.audiences:
+            entry.audiences = pack_audiences({**(profile.standing or {}), **profile.audiences})
         return entry
 
     def _write(self, entry: LedgerEntry) -> None:

@@ -18,7 +18,7 @@ from engine.core.batcher import Batcher
 from engine.core.breaker import Breaker
 from engine.core.coalescer import Coalescer
 from engine.core.fold import EMPTY, Merge
-from engine.core.handover import Policy
+from engine.core.handover import Policy, depends_on_audiences
 from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
@@ -88,6 +88,7 @@ class Consumer:
         self.dirty, self.letters_full = dirty, letters_full
         self.books = Books(state, metrics, activated=policy.handover.audiences)
         self.books.remembers_consents = bool(policy.handover.consents)
+        self.books.remembers_audiences = depends_on_audiences(policy.handover)
         self.coalescer = Coalescer(merge)
         self.changes = Changes(self.books, self.coalescer, clock)
         self.lanes = LaneChooser()

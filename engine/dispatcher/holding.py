@@ -9,6 +9,7 @@ import msgspec
 
 from engine.core.consent import recall
 from engine.core.fold import copy_to_store, events_of
+from engine.core.handover import recall_audiences
 from engine.core.receipts import listed
 from engine.model import NOTHING, Held, HeldKind, Lane, Outcome, Profile
 
@@ -144,7 +145,10 @@ class Holding:
             stored = known.get(profile.key)
             if stored is not None and stored.held is not None:
                 self._absorb(profile, stored.held)
-            recall(profile, stored.entry if stored is not None else None)
+            entry = stored.entry if stored is not None else None
+            recall(profile, entry)
+            if books.remembers_audiences:
+                recall_audiences(profile, entry)
             coalescer.take_out(profile)
             if consumer.letters_full():
                 books.settle(profile, Outcome.EXPIRED, "journal_full", at=at)

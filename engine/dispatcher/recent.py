@@ -41,6 +41,7 @@ class Recent:
         if known is not None:
             entry.confirmed_through = max(known.confirmed_through, entry.confirmed_through)
             entry.consents = entry.consents or known.consents
+            entry.audiences = entry.audiences or known.audiences
         self._open.entries[entry.key] = entry
 
     def note_all(self, entries: Sequence[LedgerEntry]) -> None:
@@ -103,4 +104,6 @@ def _newer(entry: LedgerEntry, stored: KeyState, forgotten: int) -> KeyState:
     held = stored.held if stored.held and stored.held.profile.last > newest.settled_through else None
     confirmed = max(entry.confirmed_through, known.confirmed_through)
     consents = newest.consents or known.consents or entry.consents
-    return KeyState(msgspec.structs.replace(newest, confirmed_through=confirmed, consents=consents), held)
+    audiences = newest.audiences or known.audiences or entry.audiences
+    newest = msgspec.structs.replace(newest, confirmed_through=confirmed, consents=consents, audiences=audiences)
+    return KeyState(newest, held)

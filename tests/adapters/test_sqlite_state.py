@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.adapters.sqlite import LedgerLimits, SqliteState
+from engine.adapters.sqlite import LedgerLimits, SqliteState, held_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.ports import KeyState
 from engine.testing.contracts.harness import key_of
@@ -157,7 +157,7 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
     with sqlite3.connect(path) as connection:
         connection.executescript(
             "ALTER TABLE ledger DROP COLUMN consents; DROP TABLE run; DROP TABLE run_fate; DROP TABLE alert; "
-            "DROP TABLE folded; DROP TABLE part; DROP TABLE block"
+            "DROP TABLE folded; DROP TABLE part; DROP TABLE block; DROP INDEX held_in_order"
         )
         connection.execute("INSERT INTO ledger VALUES (1, ?, 'delivered', '', 3, 3, x'', 1.0, 'a1')", (LEA,))
         connection.execute("PRAGMA user_version = 1")
@@ -179,3 +179,18 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
         assert connection.execute("PRAGMA user_version").fetchone() == (sql.FORMAT.version,)
         assert connection.execute("SELECT count(*) FROM ledger").fetchone() == (0,), "it is in parts now"
     connection.close()
+
+
+async def test_the_next_held_profiles_are_read_without_sorting_all_that_wait(tmp_path: Path) -> None:
+    """With 200,000 of them a page of 1,000 took 80 ms instead of 0.3, and a million as many times longer."""
+    state = SqliteState(tmp_path / "state.db")
+    await state.open()
+    await state.close()
+    asked: list[str] = []
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.set_trace_callback(asked.append)
+        held_sql.waiting_after(connection, 1, 5, 10)
+        connection.set_trace_callback(None)
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")]
+    connection.close()
+    assert not any("TEMP B-TREE" in step for step in plan), plan

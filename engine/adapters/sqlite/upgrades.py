@@ -36,4 +36,7 @@ INSERT INTO folded SELECT coalesce(
 ) - 1
 """  # the ledger in parts (`folding.take_over` empties the table `ledger` into them), and how far verdicts are in it
 
-UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS, 4: alert_sql.TABLE, 5: _PARTS}
+_IN_ORDER = "CREATE INDEX held_in_order ON held (consumer) WHERE kind = 'waiting'"
+"""By the order in which profiles were held: reading the next ones must not sort all that wait."""
+
+UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS, 4: alert_sql.TABLE, 5: _PARTS, 6: _IN_ORDER}
