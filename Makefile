@@ -10,7 +10,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 FAST := not process and not faults and not mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast seeded process simulate test-faults kills signals outages mutants bench clean
+.PHONY: help run serve test check format lint types fast seeded process simulate test-faults kills signals outages mutants bench bench-check soak clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,11 +68,25 @@ signals: $(VENV)/.development ## Of these only SIGTERM, SIGHUP, SIGSTOP (SIGNAL_
 outages: $(VENV)/.development ## What goes wrong on the other side, with a figure for each (about two minutes)
 	OUTAGE_FIGURES=1 $(BIN)/python -m pytest -q tests/outages --timeout 180
 
-bench: $(VENV)/.runtime ## The canonical benchmark (about four minutes)
-	$(BIN)/python -m benchmarks
+FULL ?=
+RESULT ?= build/bench
+bench: $(VENV)/.runtime ## Speed beside floors and peers, as a page and as JSON (under ten minutes; FULL=1: every scenario, about an hour)
+	@mkdir -p $(RESULT)
+	$(BIN)/python -m benchmarks run $(if $(FULL),--all --seconds 4,--seconds 2) --json $(RESULT)/result.json --html $(RESULT)/report.html
+
+BASE ?= HEAD~1
+NAMES ?=
+bench-check: $(VENV)/.runtime ## Is this checkout slower than BASE=REVISION? In turns, exit 1 if it is (about four minutes; NAMES='array-10')
+	@mkdir -p $(RESULT)
+	$(BIN)/python -m benchmarks check $(BASE) $(NAMES) --json $(RESULT)/check.json --html $(RESULT)/check.html
+
+SOAK_SECONDS ?= 1800
+soak: $(VENV)/.runtime ## Load with faults for long: does anything grow? (SOAK_SECONDS=1800)
+	@mkdir -p $(RESULT)
+	$(BIN)/python -m benchmarks soak --for $(SOAK_SECONDS) --json $(RESULT)/soak.json --html $(RESULT)/soak.html
 
 clean: ## Remove what was made here
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .bench-venv .bench-debian .demo .mypy_cache .ruff_cache .hypothesis build dist
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

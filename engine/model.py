@@ -12,6 +12,7 @@ Plain data without behaviour. Two conventions hold everywhere:
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag, StrEnum
+from typing import Any
 
 import msgspec
 
@@ -63,7 +64,7 @@ class Consent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     at: float | None = None
 
 
-class Event(msgspec.Struct, frozen=True, array_like=True):
+class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One profile change as a producer sent it, validated and normalised. Audience ids are ``namespace/id``; consents
     are those that some destination asks for, by path (``marketing.email``)."""
 
@@ -93,8 +94,9 @@ class Append(msgspec.Struct):
     first: int = NOTHING
 
 
-class Profile(msgspec.Struct):
-    """The merged, not yet delivered state of one attendee, for one destination."""
+class Profile(msgspec.Struct, gc=False):
+    """The merged, not yet delivered state of one attendee, for one destination. Nothing in it leads back to it, so the
+    garbage collector need not walk over a million of them."""
 
     key: bytes
     content: bytes
@@ -107,19 +109,19 @@ class Profile(msgspec.Struct):
     oldest_at: float  # epoch seconds the oldest event merged in was accepted
     audiences: dict[str, Membership] | None = None
     stamps: dict[str, float] | None = None  # field -> event time; only for sources with order = "timestamp"
-    attempts: int = 0  # answered attempts that count against it
-    tries: int = 0  # all attempts, for the dead letter
-    first_tried_at: float = 0.0
     certain: bool = (
         True  # False: the destination may hold some of this, or what the ledger does not know: no suppression
     )
-    held_through: int = NOTHING  # a durable copy of everything up to here exists in the state file
     still_seconds: float = 0.0  # how long its destination had stood still when the oldest event came: not aged
+    consents: dict[str, Consent] | None = None
+    receipts: Any = None  # who may ask for its events, see `receipts.listed`
+    attempts: int = 0  # answered attempts that count against it
+    tries: int = 0  # all attempts, for the dead letter
+    first_tried_at: float = 0.0
+    held_through: int = NOTHING  # a durable copy of everything up to here exists in the state file
     letter: int = 0  # a replay's dead letter
     under: list[Profile] | None = None  # replays: folded in as older at hand-over, unless overtaken by then
     passed: list[Profile] | None = None  # replays found overtaken: they end excluded, together with the rest
-    receipts: list[tuple[object, int, int]] | None = None  # who may ask for its events, see `receipts.Following`
-    consents: dict[str, Consent] | None = None
 
 
 class Outcome(StrEnum):
@@ -145,7 +147,7 @@ class VerdictKind(StrEnum):
     UNKNOWN = "unknown"  # the request may have been carried out: hold, then try again
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """`reason` is a short stable code (``http_503``, ``response_code_103``, ``timeout``), never data of a person."""
 
     kind: VerdictKind

@@ -422,7 +422,7 @@ max_profiles = "many"
 """
     assert [it[: it.index(";")] for it in problems_in(tmp_path, text)] == [
         "config.toml:1: lingerms: unknown key",
-        "config.toml:5: journal.kind: 'memry' is not one of 'sqlite', 'memory', 'kafka'",
+        "config.toml:5: journal.kind: 'memry' is not one of 'sqlite', 'segments', 'memory', 'kafka'",
         "config.toml:7: source[1].name: 'default' is the name of source[0] already",
         "config.toml:8: destination[0].retry.timeout_seconds: 10 is not below engine.drain_timeout_seconds (5)",
         "config.toml:9: destination[0].linger_ms: unknown key",

@@ -12,12 +12,13 @@ import msgspec
 from engine.adapters.data_directory import owned
 from engine.adapters.limiter import AiolimiterBucket
 from engine.adapters.memory_journal import MemoryJournal
-from engine.adapters.sqlite import LedgerLimits, LetterLimits, RunLimits, SqliteJournal, SqliteState
+from engine.adapters.sqlite import LedgerLimits, LetterLimits, RunLimits, SqliteState
 from engine.assembly.alerting import Alerting, open_alerting
 from engine.assembly.audit import contradictions
 from engine.assembly.control import EngineControl
 from engine.assembly.forwards import add_forward
 from engine.assembly.gauges import register_gauges
+from engine.assembly.journal_kind import DATABASE, KINDS, make_journal
 from engine.assembly.outlook import wanted_of
 from engine.assembly.outward import Outward, build_outward, policy_of
 from engine.assembly.version import engine_version
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct):
     described: dict[str, dict[str, object]]
     testers: dict[str, Callable[[str | None], Awaitable[dict[str, object]]]]
     directory: Path | None  # with its files; None when everything is in memory
+    journal_file: str  # what a backup of the journal is called
     problems: list[str]  # what contradicted itself in the state as it was found
     control: EngineControl = None  # type: ignore[assignment]
     alerting: Alerting = None  # type: ignore[assignment]
@@ -114,6 +116,7 @@ async def open_parts(
         builder.described,
         builder.testers,
         None if own_journal is not None or config.journal.kind == "memory" else config.data_dir,
+        KINDS[config.journal.kind].file if config.journal.kind in KINDS and own_journal is None else DATABASE,
         problems,
     )
     parts.control = EngineControl(parts)
@@ -133,9 +136,7 @@ def build_storage(
         journal = own_journal or MemoryJournal(max_bytes=config.journal.max_bytes)
         return journal, own_state or SqliteState(None, ledger=ledger, letters=letters, runs=runs)
     directory = stack.enter_context(owned(config.data_dir))
-    journal = SqliteJournal(
-        directory / "journal.db", max_bytes=config.journal.max_bytes, min_free_bytes=config.journal.min_free_bytes
-    )
+    journal = make_journal(config, directory)
     return journal, own_state or SqliteState(directory / "state.db", ledger=ledger, letters=letters, runs=runs)
 
 

@@ -246,8 +246,8 @@ class EngineControl(PastControl):
         await self._parts.pipeline.settler.flush()
         async with self._parts.pipeline.settler.at_rest():
             await self._parts.state.backup(directory / "state.db")
-            await self._parts.journal.backup(directory / "journal.db")
-        files: Sequence[Path] = [directory / "journal.db", directory / "state.db"]
+            await self._parts.journal.backup(directory / self._parts.journal_file)
+        files: Sequence[Path] = [directory / self._parts.journal_file, directory / "state.db"]
         return {"files": [file.name for file in files], "bytes": sum(file.stat().st_size for file in files)}
 
     def metrics(self) -> bytes:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from engine.adapters.api_keys import Keys
 from engine.adapters.clock import SystemClock
-from engine.adapters.http_ingress import Access, Denials, Ingress, create_ingress_app
+from engine.adapters.http_ingress import Access, AsgiIngress, Denials, Ingress, create_ingress_app
 from engine.adapters.inflate import inflate
 from engine.assembly.build import Parts, open_parts
 from engine.assembly.callers import callers_of
@@ -165,7 +165,14 @@ class Engine:
     def ingress_app(self) -> web.Application:
         """Events, receipts and probes for `app.add_subapp("/ingest", engine.ingress_app())`. To be mounted before the
         engine starts: until then it answers 503."""
-        return create_ingress_app(self.ingress(Access(self.keys(), Denials(self.metrics))))
+        return create_ingress_app(self._own_ingress())
+
+    def asgi_app(self) -> AsgiIngress:
+        """The same for Starlette, FastAPI and ASGI servers: `app.mount("/ingest", engine.asgi_app())`."""
+        return AsgiIngress(self._own_ingress())
+
+    def _own_ingress(self) -> Ingress:
+        return self.ingress(Access(self.keys(), Denials(self.metrics)))
 
     def keys(self) -> Keys:
         """The callers of the configuration. Raises ConfigError when a secret cannot be had."""

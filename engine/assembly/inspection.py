@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from engine.adapters.data_directory import owned
-from engine.adapters.sqlite import inspection
-from engine.adapters.sqlite.inspection import FoundJournal, FoundState
+from engine.adapters.segments import inspection as segments
+from engine.adapters.sqlite import inspection as sqlite
+from engine.adapters.sqlite.inspection import FoundState
+from engine.assembly.journal_kind import DATABASE, KINDS
 from engine.config import Config
 from engine.core.reconcile import disagreements
 from engine.errors import DataDirectoryError, EngineError
 
-RESTORE = "restore journal.db and state.db from one backup"
+FoundJournal = sqlite.FoundJournal | segments.FoundJournal
+RESTORE = "restore the journal and state.db from one backup"
 SALVAGE = "rainfocus-engine journal check --salvage DIR"
 
 
@@ -21,13 +24,13 @@ def check_journal(config: Config, salvage: Path | None = None) -> dict[str, obje
 
     Raises DataDirectoryError when an engine runs on the directory, EngineError when there is nothing to check or to
     salvage."""
-    if config.journal.kind != "sqlite":
+    if config.journal.kind not in KINDS:
         raise EngineError(f"the journal of this configuration is kept in {config.journal.kind}: there are no files")
     if not config.data_dir.is_dir():
         raise EngineError(f"there is no data directory {config.data_dir}")
     try:
         with owned(config.data_dir):
-            return _check(config.data_dir, salvage)
+            return _check(config, salvage)
     except DataDirectoryError as error:
         if "belongs to a running engine" in str(error):
             raise DataDirectoryError(
@@ -37,16 +40,21 @@ def check_journal(config: Config, salvage: Path | None = None) -> dict[str, obje
         raise
 
 
-def _check(directory: Path, salvage: Path | None) -> dict[str, object]:
-    state = inspection.inspect_state(directory / "state.db")
-    journal = inspection.inspect_journal(directory / "journal.db", state.consumers)
+def _check(config: Config, salvage: Path | None) -> dict[str, object]:
+    directory = config.data_dir
+    state = sqlite.inspect_state(directory / "state.db")
+    journal: FoundJournal = (
+        segments.inspect_journal(directory, state.consumers)
+        if config.journal.kind == "segments"
+        else sqlite.inspect_journal(directory / DATABASE, state.consumers)
+    )
     problems = [*journal.problems, *state.problems, *_between(journal, state)]
     report: dict[str, object] = {
         "ok": not problems,
         "journal": {
             "first": journal.first,
             "next": journal.next,
-            "appends": len(journal.rows),
+            "appends": journal.appends,
             "events": journal.events,
             "discarded_frames": journal.discarded_frames,
             "lost": [list(gap) for gap in journal.lost],
@@ -87,9 +95,13 @@ def _salvage(directory: Path, target: Path, journal: FoundJournal, state: FoundS
     if journal.foreign or not journal.exists:
         raise EngineError("there is no journal of this engine to save anything of")
     target.mkdir(mode=0o700, parents=True, exist_ok=True)
-    inspection.salvage(journal, target)
-    files = ["journal.db"]
+    if isinstance(journal, segments.FoundJournal):
+        segments.salvage(journal, target)
+        files = [segments.FILE]
+    else:
+        sqlite.salvage(journal, target)
+        files = [DATABASE]
     if state.exists and not state.problems:
-        inspection.salvage_state(directory / "state.db", target)
+        sqlite.salvage_state(directory / "state.db", target)
         files.append("state.db")
     return {"directory": str(target), "files": files}

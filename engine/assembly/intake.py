@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import anyio
 
@@ -34,13 +35,34 @@ class EngineIntake:
             return Overloaded("draining", "the engine is stopping; another one will answer", DRAINING_RETRY_SECONDS)
         return commit.refusal()
 
-    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+    def accept(self, append: Append, /, *, owner: str = "") -> Awaitable[str]:
+        id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if not append.events:
-            return ""
+            id.set_result("")
+            return id
+        if append.lane == Lane.BACKFILL:
+            return self._accept_paced(append, owner)
+        durable = self._pipeline.commit.hand_in(append)
+        durable.add_done_callback(lambda durable: self._acknowledge(id, append, owner, durable))
+        return id
+
+    async def _accept_paced(self, append: Append, owner: str) -> str:
         handed_in_at = anyio.current_time()
         first = await self._pipeline.commit.submit(append)
-        if append.lane == Lane.BACKFILL:
-            await self._pipeline.backfill_pace.keep(handed_in_at)
+        await self._pipeline.backfill_pace.keep(handed_in_at)
+        return self._receipt_of(append, owner, first)
+
+    def _acknowledge(self, id: asyncio.Future[str], append: Append, owner: str, durable: asyncio.Future[int]) -> None:
+        """Whoever wanted the id may have gone meanwhile."""
+        if id.done():
+            return
+        error = durable.exception()
+        if error is not None:
+            id.set_exception(error)
+        else:
+            id.set_result(self._receipt_of(append, owner, durable.result()))
+
+    def _receipt_of(self, append: Append, owner: str, first: int) -> str:
         return ReceiptId.make(self._journal_id, owner, first, len(append.events)).text()
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:

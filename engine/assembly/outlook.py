@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.adapters.sqlite.inspection import glance
+from engine.assembly.journal_kind import glance
 from engine.config import Config
 from engine.core.reconcile import Wanted, orphan_problem, reconcile
 
@@ -33,7 +33,7 @@ def outlook(config: Config) -> Outlook | None:
     """None where nothing is stored yet. Raises DataDirectoryError when the files cannot be read."""
     if config.journal.kind == "memory" or not (config.data_dir / "state.db").exists():
         return None
-    stored, first, following = glance(config.data_dir)
+    stored, first, following = glance(config)
     plan, known = reconcile(stored, wanted_of(config), first, following), {one.name for one in stored}
     return Outlook(
         kept=[one.name for one in plan.keep],

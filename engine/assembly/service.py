@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import socket
 import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -15,6 +16,8 @@ from engine.adapters.http_ingress import (
     REFUSED_AT_ONCE,
     Access,
     Denials,
+    FastListener,
+    Ingress,
     Listener,
     create_ingress_app,
     tls_context,
@@ -25,7 +28,7 @@ from engine.config.access import reached_beyond
 from engine.errors import ConfigError, DataDirectoryError
 from engine.service import create_admin_app, create_service_app
 
-SHUTDOWN_SECONDS = 2.0
+SHUTDOWN: dict[str, Any] = {"shutdown_seconds": 2.0}
 """How long answers under way may take once the engine has drained."""
 
 RELOADABLE = {"log", "ingress.keys", "ingress.clients"}
@@ -124,23 +127,47 @@ class Service:
         ingress = engine.ingress(access)
         if config.admin is None:
             app = create_service_app(ingress, lambda: engine.control, access, metrics=metrics)
-            url = await self._open("ingress", app, config.ingress.host, config.ingress.port)
-            self.urls["admin"] = url
+            self.urls["admin"] = await self._open_ingress(app, ingress)
             return
-        await self._open("ingress", create_ingress_app(ingress), config.ingress.host, config.ingress.port)
+        await self._open_ingress(create_ingress_app(ingress), ingress)
         app = create_admin_app(lambda: engine.control, access, metrics=metrics)
-        await self._open("admin", app, config.admin.host, config.admin.port)
-
-    async def _open(self, name: str, app: web.Application, host: str, port: int) -> str:
-        config = self.config.ingress
-        tls = _tls(self.config) if name == "ingress" and config.tls_cert else None
         limit = self._max_connections
-        listener = Listener(app, host, port, max_connections=limit, tls=tls, shutdown_seconds=SHUTDOWN_SECONDS)
+        admin = Listener(app, config.admin.host, config.admin.port, max_connections=limit, **SHUTDOWN)
+        await self._open("admin", admin, config.admin.host)
+
+    async def _open_ingress(self, app: web.Application, ingress: Ingress) -> str:
+        config = self.config.ingress
+        listener = ingress_listener(app, ingress, self.config, max_connections=self._max_connections)
+        return await self._open("ingress", listener, config.host, tls=bool(config.tls_cert))
+
+    async def _open(self, name: str, listener: Listener | FastListener, host: str, *, tls: bool = False) -> str:
         await listener.open()
         self._stack.push_async_callback(listener.close)
         shown = f"[{host}]" if ":" in host else host
         self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{listener.port}"
         return self.urls[name]
+
+
+def ingress_listener(
+    app: web.Application,
+    ingress: Ingress,
+    config: Config,
+    *,
+    max_connections: int = 0,
+    sock: socket.socket | None = None,
+    reuse_port: bool = False,
+) -> Listener | FastListener:
+    """Behind the front that the configuration wants, not open yet. Raises ConfigError for TLS files that cannot be
+    used."""
+    where = config.ingress
+    more: dict[str, Any] = {
+        **SHUTDOWN,
+        **{"max_connections": max_connections, "tls": _tls(config) if where.tls_cert else None},
+        **{"sock": sock, "reuse_port": reuse_port, "ingress": ingress},
+    }
+    if where.front == "fast":
+        return FastListener(app, where.host, where.port, body_seconds=where.body_timeout_seconds, **more)
+    return Listener(app, where.host, where.port, **more)
 
 
 def _tls(config: Config) -> ssl.SSLContext:

@@ -33,7 +33,7 @@ class Workload:
     def __init__(self, run: str, events_per_request: int, *, seed: int = 1) -> None:
         self.run, self.events_per_request = run, events_per_request
         rng = random.Random(seed)
-        self._records = [_template(rng, run) for _ in range(TEMPLATES)]
+        self._records = [orjson.dumps(template(rng, run)) for _ in range(TEMPLATES)]
 
     def body(self, request: int) -> bytes:
         """One JSON object, or an array of them."""
@@ -51,10 +51,11 @@ class Workload:
         return self._records[person % TEMPLATES] % person
 
 
-def _template(rng: random.Random, run: str) -> bytes:
+def template(rng: random.Random, run: str) -> dict[str, str]:
+    """All fields of an event of `run`; ``%d`` stands where the number of the person goes."""
     city, state, zip_code, country = rng.choice(_PLACES)
     first, last, company = rng.choice(_FIRST), rng.choice(_LAST), rng.choice(_COMPANIES)
-    record = {
+    return {
         "email": f"{run}-%d@{DOMAIN}",
         "firstname": first,
         "lastname": last,
@@ -68,4 +69,3 @@ def _template(rng: random.Random, run: str) -> bytes:
         "zip": zip_code,
         "countryid": country,
     }
-    return orjson.dumps(record)

@@ -39,6 +39,19 @@ class Histogram:
         self.total_seconds += other.total_seconds
         self.longest_seconds = max(self.longest_seconds, other.longest_seconds)
 
+    def counts(self) -> dict[int, int]:
+        """What is not zero, by bucket: with it `of` makes an equal histogram elsewhere."""
+        return {bucket: count for bucket, count in enumerate(self._counts) if count}
+
+    @classmethod
+    def of(cls, counts: Mapping[int, int], total_seconds: float, longest_seconds: float) -> Histogram:
+        made = cls()
+        for bucket, count in counts.items():
+            made._counts[bucket] = count
+        made.count = sum(counts.values())
+        made.total_seconds, made.longest_seconds = total_seconds, longest_seconds
+        return made
+
     def quantile(self, share: float) -> float:
         """Seconds that `share` (0 to 1) of all values do not exceed, at most 1 % too long; 0.0 while empty."""
         rank = max(1, math.ceil(share * self.count))

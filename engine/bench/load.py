@@ -29,17 +29,20 @@ MOST_REQUESTS = 10_000_000
 class LoadResult(msgspec.Struct):
     """What came of one phase. `acks`: from the moment a request was due to its answer, accepted ones only."""
 
-    events_per_request: int
     seconds: float = 0.0  # from the first request to the last answer
     started_at: float = 0.0  # epoch seconds of the first request
+    started_monotonic: float = 0.0  # the same moment by the clock that all processes of a machine share
     sent: int = 0
     unsent: int = 0  # due, but no connection was free in time
     statuses: Counter[int] = msgspec.field(default_factory=Counter)
+    accepted_events: int = 0
     acks: Histogram = msgspec.field(default_factory=Histogram)
+    late: Histogram = msgspec.field(default_factory=Histogram)  # open loop: from due to sent
 
     @property
-    def accepted_events(self) -> int:
-        return self._accepted * self.events_per_request
+    def accepted(self) -> int:
+        """Requests that were taken."""
+        return sum(self.statuses[status] for status in ACCEPTED)
 
     @property
     def refused(self) -> int:
@@ -49,11 +52,7 @@ class LoadResult(msgspec.Struct):
     @property
     def failed(self) -> int:
         """Requests with any other answer, or none."""
-        return sum(self.statuses.values()) - self._accepted - self.refused
-
-    @property
-    def _accepted(self) -> int:
-        return sum(self.statuses[status] for status in ACCEPTED)
+        return sum(self.statuses.values()) - self.accepted - self.refused
 
     @property
     def events_per_second(self) -> float:
@@ -65,14 +64,15 @@ class Load:
 
     With a `schedule` requests are due whatever the answers do (open loop); without one every connection sends its next
     request as soon as it has its answer (closed loop), for `seconds`, at most `requests` of them, and only while
-    `may_send()`. Who is told 429 or 503 in the closed loop rests as long as it was asked to.
+    `may_send()`. Who is told 429 or 503 in the closed loop rests as long as it was asked to. `events_per_request` may
+    say it for each request by its number.
     """
 
     def __init__(
         self,
         site: Site,
         body: Callable[[int], bytes],
-        events_per_request: int,
+        events_per_request: int | Callable[[int], int],
         *,
         connections: int,
         seconds: float,
@@ -81,13 +81,14 @@ class Load:
         may_send: Callable[[], bool] = lambda: True,
         trust: ssl.SSLContext | None = None,
     ) -> None:
-        self.result = LoadResult(events_per_request)
+        self.result = LoadResult()
+        self._events = events_per_request
         self._site, self._body, self._trust = site, body, trust
         self._wanted, self._seconds, self._schedule = connections, seconds, schedule
         self._requests, self._may_send = requests, may_send
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._due: dict[Connection, float] = {}
+        self._due: dict[Connection, tuple[float, int]] = {}  # when it was due, and which one it is
         self._resting: set[asyncio.TimerHandle] = set()
         self._reconnects = 0
         self._start = 0.0
@@ -102,7 +103,7 @@ class Load:
                 self._tasks = tasks
                 self._all.update(await asyncio.gather(*(connect(self._site, self._trust) for _ in range(self._wanted))))
                 self._idle.extend(self._all)
-                self._start, self.result.started_at = time.perf_counter(), time.time()
+                self._begin()
                 with ticking(tick_seconds, self._pump):
                     self._pump()
                     await self._until_over()
@@ -112,6 +113,10 @@ class Load:
             self._close()
         self._sum_up()
         return self.result
+
+    def _begin(self) -> None:
+        self._start, self.result.started_at = time.perf_counter(), time.time()
+        self.result.started_monotonic = time.monotonic()
 
     async def _until_over(self) -> None:
         try:
@@ -162,18 +167,24 @@ class Load:
     def _send(self, connection: Connection, due: float) -> None:
         index = self.result.sent
         self.result.sent += 1
-        self._due[connection] = due
+        self._due[connection] = due, index
+        if self._schedule is not None:
+            self.result.late.add(time.perf_counter() - self._start - due)
         connection.post(self._body(index), self._done)
 
     def _done(self, connection: Connection, answer: Answer) -> None:
         self._last = time.perf_counter() - self._start
-        due = self._due.pop(connection)
+        due, index = self._due.pop(connection)
         if not self._over.is_set():
-            self.result.statuses[answer.status] += 1
-            if answer.status in ACCEPTED:
-                self.result.acks.add(self._last - due)
+            self._count(answer.status, due, index)
         self._free(connection, answer)
         self._pump()
+
+    def _count(self, status: int, due: float, index: int) -> None:
+        self.result.statuses[status] += 1
+        if status in ACCEPTED:
+            self.result.acks.add(self._last - due)
+            self.result.accepted_events += self._events if isinstance(self._events, int) else self._events(index)
 
     def _free(self, connection: Connection, answer: Answer) -> None:
         if self._over.is_set():

@@ -94,7 +94,7 @@ def file_system_of(directory: str, mounts: list[str]) -> str:
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and all its descendants, those that have ended too. 0.0 where unknown."""
     ticks = 0
-    for member in _tree(pid):
+    for member in process_tree(pid):
         with suppress(OSError, ValueError):
             ticks += _ticks(Path(f"/proc/{member}/stat").read_text())
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -105,7 +105,8 @@ def _ticks(stat: str) -> int:
     return sum(int(it) for it in stat.rpartition(")")[2].split()[11:15])
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """A process and all its descendants."""
     found, waiting = [], [pid]
     while waiting:
         member = waiting.pop()

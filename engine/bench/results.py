@@ -1,13 +1,12 @@
-"""What a run of the canonical workload found, as data: what is printed, and what `--json` writes."""
+"""What a bench of a running engine found, as data: what is printed, and what `--json` writes."""
 
 from __future__ import annotations
 
 import msgspec
 
 from engine.bench.histogram import Histogram
-from engine.bench.machine import Machine
 
-MICRO, MILLI = 1e6, 1e3
+MILLI = 1e3
 
 
 class Quantiles(msgspec.Struct, frozen=True):
@@ -33,7 +32,7 @@ class Latency(msgspec.Struct, frozen=True):
     `delivered` is None where nothing was delivered or nobody could be asked.
     """
 
-    load: str  # "30 %", "60 %" of the throughput of the same cell, or the rate itself
+    load: str  # the rate, or "closed loop"
     events_per_second: float
     ack: Quantiles
     delivered: Quantiles | None = None
@@ -55,41 +54,3 @@ class Cell(msgspec.Struct, kw_only=True):
     failed: int = 0
     peak_memory_bytes: int = 0
     latencies: list[Latency] = []
-
-    def at(self, load: str) -> Latency | None:
-        return next((it for it in self.latencies if it.load == load), None)
-
-
-class Peer(msgspec.Struct, frozen=True):
-    """Something else that does the job, on the same machine in the same run."""
-
-    name: str
-    events_per_request: int
-    events_per_second: float
-    cpu_us_per_event: float | None
-    ack: Quantiles
-
-
-class Floors(msgspec.Struct, kw_only=True):
-    """What nothing can be faster than here."""
-
-    fdatasync: Quantiles | None = None  # 4 KiB appended
-    bare_post_us: float | None = None  # CPU of a tuned aiohttp client per single-profile POST
-    raw_post_us: float | None = None  # the same over a bare socket
-    round_trip: Quantiles | None = None  # of one such POST at a time
-
-
-class Report(msgspec.Struct, kw_only=True):
-    machine: Machine
-    at: str  # ISO 8601
-    version: str
-    settings: dict[str, float | int | str | bool] = {}
-    seconds: float = 0.0
-    floors: Floors = msgspec.field(default_factory=Floors)
-    cells: list[Cell] = []
-    peers: list[Peer] = []
-
-    def cell(self, encoding: str, ledger: bool, events_per_request: int) -> Cell | None:
-        wanted = (encoding, ledger, events_per_request)
-        found = (it for it in self.cells if (it.encoding, it.ledger, it.events_per_request) == wanted)
-        return next(found, None)

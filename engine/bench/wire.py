@@ -42,24 +42,33 @@ class Site(msgspec.Struct, frozen=True):
     path: str
     tls: bool = False
     authorization: str = ""
+    headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),)
 
     def __repr__(self) -> str:
         return f"Site({self.host}:{self.port})"
 
     @classmethod
-    def of(cls, url: str, path: str, *, authorization: str = "") -> Site:
+    def of(
+        cls,
+        url: str,
+        path: str,
+        *,
+        authorization: str = "",
+        headers: tuple[tuple[str, str], ...] = (("Content-Type", "application/json"),),
+    ) -> Site:
         """Raises ValueError for what is no http or https URL."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not a URL; write http://HOST:PORT")
         tls = parts.scheme == "https"
         port = parts.port or (443 if tls else 80)
-        return cls(parts.hostname, port, parts.path.rstrip("/") + path, tls, authorization)
+        return cls(parts.hostname, port, parts.path.rstrip("/") + path, tls, authorization, headers)
 
     def head(self) -> bytes:
         """Everything of a request up to the value of Content-Length, which comes last."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        lines = [f"POST {self.path} HTTP/1.1", f"Host: {host}:{self.port}", "Content-Type: application/json"]
+        lines = [f"POST {self.path} HTTP/1.1", f"Host: {host}:{self.port}"]
+        lines += [f"{name}: {value}" for name, value in self.headers]
         if self.authorization:
             lines.append(f"Authorization: {self.authorization}")
         return "\r\n".join([*lines, "Content-Length: "]).encode()

@@ -52,6 +52,7 @@ class EngineConfig(Table, frozen=True, kw_only=True):
 class IngressConfig(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Port = 8080
+    front: Literal["aiohttp", "fast"] = "aiohttp"
     max_connections: Count = 1_000
     max_body_bytes: Count = 16_777_216
     max_decompressed_bytes: Count = 67_108_864
@@ -71,7 +72,7 @@ class AdminConfig(Table, frozen=True, kw_only=True):
 
 
 class JournalConfig(Table, frozen=True, kw_only=True):
-    kind: Literal["sqlite", "memory", "kafka"] = "sqlite"
+    kind: Literal["sqlite", "segments", "memory", "kafka"] = "sqlite"
     max_bytes: Count = 10_737_418_240
     min_free_bytes: CountOrZero = 268_435_456
     on_full: Literal["refuse", "expire"] = "refuse"

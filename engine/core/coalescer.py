@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
+from typing import Any
 
-from engine.core import queues
-from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, stamps_of
-from engine.core.queues import LaneQueue
-from engine.core.receipts import follow
-from engine.model import NOTHING, Event, Held, Lane, Profile
+from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, profile_of
+from engine.core.queues import LaneQueue, Offsets
+from engine.core.receipts import follow, listed
+from engine.model import NOTHING, Event, Held, Kind, Lane, Profile
 
 PROFILE_OVERHEAD_BYTES = 500
 """What a waiting profile costs beside its content, measured with a million of them on CPython 3.11."""
@@ -47,10 +47,9 @@ class Coalescer:
         self._queues = tuple(LaneQueue() for _ in Lane)
         self._parked: list[tuple[float, int, Profile]] = []
         self._parked_keys: set[bytes] = set()
-        self._offsets: deque[int] = deque()  # lowest offsets as they arose, so they only grow …
-        self._owners: deque[bytes] = deque()  # … and the key each belonged to then
         self._holding: dict[bytes, tuple[int, int]] = {}  # key -> (last offset copied, first one merged in since)
         self._forgetting: dict[bytes, Profile] = {}  # markers that wait for a lease to end
+        self._lowest = Offsets(self._waiting, self._leased, self._forgetting)
         self._due_markers: deque[Profile] = deque()
         self._serial = count()
         self.events = 0  # in waiting and leased profiles
@@ -114,48 +113,58 @@ class Coalescer:
 
     # -- events in ------------------------------------------------------------------------------------------------
 
-    def add(
+    def add(self, event: Event, offset: int, lane: Lane, accepted_at: float, **more: Any) -> None:
+        """Take in one profile event; see `add_all`."""
+        self.add_all((event,), offset, lane, accepted_at, kind=event.kind, **more)
+
+    def add_all(
         self,
-        event: Event,
-        offset: int,
+        events: Sequence[Event],
+        first: int,
         lane: Lane,
         accepted_at: float,
         *,
+        kind: int = Kind.PROFILE,
         certain: bool = True,
         still_seconds: float = 0.0,
         tracker: object = None,
+    ) -> int:
+        """Take in the events of one append, the first one at the offset `first`, up to the first of another kind than
+        `kind`; how many that are. Offsets only grow. `certain` is False for what recovery reads."""
+        waiting, leased, queue = self._waiting, self._leased, self._queues[lane]
+        offset, entered, size = first, 0, 0
+        for event in events:
+            if event.kind != kind:
+                break
+            key = event.key
+            if key in waiting:
+                self._merge_in(waiting[key], event, offset, lane, certain=certain, tracker=tracker)
+                offset += 1
+                continue
+            profile = profile_of(event, offset, lane, accepted_at, certain, still_seconds, tracker)
+            waiting[key] = profile
+            self._lowest.note(offset, key)
+            if key not in leased:
+                queue.fresh.append(profile)
+                queue.ready += 1
+            entered += 1
+            size += len(event.content)
+            offset += 1
+        self.events += offset - first
+        self.bytes += size + entered * PROFILE_OVERHEAD_BYTES
+        return offset - first
+
+    def _merge_in(
+        self, profile: Profile, event: Event, offset: int, lane: Lane, *, certain: bool, tracker: object
     ) -> None:
-        """Take in a profile event. Offsets only grow. `certain` is False for what recovery reads."""
-        key = event.key
-        profile = self._waiting.get(key)
-        if profile is None:
-            stamps = None if event.timestamp is None else stamps_of(event.content, event.timestamp)
-            profile = Profile(
-                key,
-                event.content,
-                event.traits,
-                lane,
-                offset,
-                offset,
-                offset,
-                1,
-                accepted_at,
-                event.audiences,
-                stamps,
-                certain=certain,
-                still_seconds=still_seconds,
-                consents=event.consents,
-            )
-            self._enter(profile, offset)
-        else:
-            self.bytes -= len(profile.content)
-            add_event(profile, event, offset, self._merge)
-            self.bytes += len(profile.content)
-            profile.certain = profile.certain and certain
-            self._touched(profile, offset, lane)
-        self.events += 1
-        if tracker is not None:
-            profile.receipts = follow(profile.receipts, tracker, offset)
+        self.bytes -= len(profile.content)
+        if tracker is not None or profile.receipts is not None:
+            following = listed(profile.receipts, profile.last)
+            profile.receipts = following if tracker is None else follow(following or None, tracker, offset)
+        add_event(profile, event, offset, self._merge)
+        self.bytes += len(profile.content)
+        profile.certain = profile.certain and certain
+        self._touched(profile, offset, lane)
 
     def add_replay(
         self, event: Event, offset: int, accepted_at: float, *, certain: bool = True, tracker: object = None
@@ -167,12 +176,14 @@ class Coalescer:
         )
         part.audiences, part.letter, part.certain = event.audiences, event.letter, certain
         part.consents = event.consents
-        part.receipts = None if tracker is None else follow(None, tracker, offset)
+        part.receipts = tracker
         profile = self._waiting.get(event.key)
         if profile is None:
             profile = Profile(event.key, EMPTY, 0, Lane.REPLAY, offset, NOTHING, offset, 0, accepted_at)
             self._enter(profile, offset)
         else:
+            if profile.receipts is not None:
+                profile.receipts = listed(profile.receipts, profile.last)
             profile.last = offset
             self._touched(profile, offset, Lane.REPLAY)
         profile.under = [*(profile.under or ()), part]
@@ -190,8 +201,7 @@ class Coalescer:
         if waiting is not None:
             self._take_out(waiting)
             empty_into(marker, waiting, waiting.last)
-        self._offsets.append(offset)
-        self._owners.append(key)
+        self._lowest.note(offset, key)
         leased = self._leased.get(key)
         if leased is None:
             self._leased[key] = marker
@@ -247,16 +257,18 @@ class Coalescer:
         """Take the oldest profiles of a lane into a batch: at most `most`, and `most_bytes` of content unless it is one
         profile alone. Does what `head` and `lease` do one by one, in one go for profiles that never came back."""
         queue, waiting, leased = self._queues[lane], self._waiting, self._leased
-        fresh, taken, size = queue.fresh, list[Profile](), 0
+        fresh, taken, size, parked = queue.fresh, list[Profile](), 0, self._parked_keys
         while fresh and (fresh_first or not queue.returned) and len(taken) < most:
             profile = fresh[0]
-            if self._may_go(profile, lane):
-                if taken and size + len(profile.content) > most_bytes:
-                    break
+            key = profile.key
+            if waiting.get(key) is profile and key not in leased and profile.lane == lane and key not in parked:
                 size += len(profile.content)
+                if size > most_bytes and taken:
+                    size -= len(profile.content)
+                    break
                 taken.append(profile)
-                del waiting[profile.key]
-                leased[profile.key] = profile
+                del waiting[key]
+                leased[key] = profile
             fresh.popleft()
         queue.ready -= len(taken)
         self.bytes -= size + len(taken) * PROFILE_OVERHEAD_BYTES
@@ -305,6 +317,16 @@ class Coalescer:
                 self._return(behind)
         return profile
 
+    def settle_all(self, profiles: Sequence[Profile]) -> None:
+        """As `settle`, for the profiles of one batch."""
+        leased, waiting, plain = self._leased, self._waiting, not (self._holding or self._forgetting)
+        for profile in profiles:
+            if plain and profile.key not in waiting:
+                del leased[profile.key]
+                self.events -= events_of(profile)
+            else:
+                self.settle(profile.key)
+
     def give_back(self, key: bytes, not_before: float | None = None) -> Profile:
         """The lease ends without an outcome: wait again, folded under what came meanwhile, not before a time."""
         assert key not in self._forgetting, "a forgotten profile is settled, not given back"
@@ -341,19 +363,15 @@ class Coalescer:
 
     def watermark(self, position: int) -> int:
         """Every offset below it is settled or held. `position`: the first offset that was not read yet."""
-        if len(self._offsets) > 2 * len(self) + queues.FORGOTTEN_ENTRIES:
-            self._sweep_offsets()
-        offsets, owners = self._offsets, self._owners
-        while offsets and not self._is_lowest(owners[0], offsets[0]):
-            offsets.popleft()
-            owners.popleft()
-        return offsets[0] if offsets else position
+        self._lowest.sweep(len(self), self._holding)
+        lowest = self._lowest.first()
+        return position if lowest is None else lowest
 
     def stragglers(self, below: int, limit: int) -> list[Profile]:
         """The waiting profiles that keep the watermark below `below`; [] when they are more than `limit`, since then
         it is the backlog itself that keeps it."""
         found: list[Profile] = []
-        for offset, key in zip(self._offsets, self._owners, strict=True):
+        for offset, key in self._lowest.pairs():
             if offset >= below:
                 return found
             profile = self._waiting.get(key)
@@ -446,8 +464,7 @@ class Coalescer:
         """A new waiting profile: the watermark's business now, and leasable unless its key is out."""
         self._waiting[profile.key] = profile
         self.bytes += len(profile.content) + PROFILE_OVERHEAD_BYTES
-        self._offsets.append(offset)
-        self._owners.append(profile.key)
+        self._lowest.note(offset, profile.key)
         if profile.key not in self._leased:
             queue = self._queues[profile.lane]
             queue.fresh.append(profile)
@@ -459,12 +476,10 @@ class Coalescer:
         leased = key in self._leased
         if profile.lowest == NOTHING:
             profile.lowest = offset
-            self._offsets.append(offset)
-            self._owners.append(key)
+            self._lowest.note(offset, key)
         elif not leased and key in self._holding and self._holding[key][1] == NOTHING:
             self._holding[key] = (self._holding[key][0], offset)
-            self._offsets.append(offset)
-            self._owners.append(key)
+            self._lowest.note(offset, key)
         if lane < profile.lane:
             if leased or key in self._parked_keys:
                 profile.lane = lane
@@ -526,16 +541,3 @@ class Coalescer:
 
     def _is_parked(self, profile: Profile) -> bool:
         return profile.key in self._parked_keys and self._waiting.get(profile.key) is profile
-
-    def _sweep_offsets(self) -> None:
-        """Behind an old profile those of all that came and went add up. What a copy on its way makes lowest, stays."""
-        pairs = zip(self._offsets, self._owners, strict=True)
-        since = {key: offset for key, (_, offset) in self._holding.items()}
-        kept = [(at, key) for at, key in pairs if self._is_lowest(key, at) or since.get(key) == at]
-        self._offsets, self._owners = deque(at for at, _ in kept), deque(key for _, key in kept)
-
-    def _is_lowest(self, key: bytes, offset: int) -> bool:
-        for profile in (self._waiting.get(key), self._leased.get(key), self._forgetting.get(key)):
-            if profile is not None and profile.lowest == offset:
-                return True
-        return False

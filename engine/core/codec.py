@@ -84,6 +84,44 @@ def unpack_verdicts(packed: bytes) -> VerdictRow:
     return _rows.decode(_opened(packed))
 
 
+class RawVerdictRow(msgspec.Struct, array_like=True):
+    """A verdict row of which the entries stay as they are packed."""
+
+    entries: list[msgspec.Raw]
+
+
+_raw_rows = msgspec.msgpack.Decoder(RawVerdictRow)
+_entry = msgspec.msgpack.Decoder(LedgerEntry)
+_block = msgspec.msgpack.Decoder(list[bytes])
+
+KEY_AT, KEY_BYTES = 3, 32
+"""Where the key stands in a packed entry: behind the head of an array and that of 32 bytes."""
+
+
+def raw_entries(packed: bytes) -> list[bytes]:
+    """The packed entries of a verdict row. Raises as `unpack_verdicts`."""
+    return [bytes(raw) for raw in _raw_rows.decode(_opened(packed)).entries]
+
+
+def encode_entry(entry: LedgerEntry) -> bytes:
+    return _encoder.encode(entry)
+
+
+def decode_entry(packed: bytes) -> LedgerEntry:
+    """Raises msgspec.DecodeError for what was never packed here."""
+    return _entry.decode(packed)
+
+
+def pack_block(entries: list[bytes]) -> bytes:
+    """Packed entries, as the ledger keeps them together."""
+    return _sealed(_encoder.encode(entries))
+
+
+def unpack_block(packed: bytes) -> list[bytes]:
+    """Raises msgspec.DecodeError for what was never packed here, or is not as it was."""
+    return _block.decode(_opened(packed))
+
+
 def pack_profile(profile: Profile) -> bytes:
     assert profile.receipts is None, "nobody's receipt is ever stored"
     return _sealed(_encoder.encode(profile))

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.model import NOTHING, Consent, Event, Held, Membership, Profile, Trait
+from engine.core.receipts import listed
+from engine.model import NOTHING, Consent, Event, Held, Lane, Membership, Profile, Trait
 
 Merge = Callable[[bytes, bytes], tuple[bytes, int]]
 """(older content, newer content) -> (content, traits); the newer one's fields win."""
@@ -63,6 +64,29 @@ def fold_consents(older: dict[str, Consent] | None, newer: dict[str, Consent] | 
     return folded
 
 
+def profile_of(
+    event: Event, offset: int, lane: Lane, accepted_at: float, certain: bool, still_seconds: float, tracker: object
+) -> Profile:
+    """A profile of this one event."""
+    return Profile(
+        event.key,
+        event.content,
+        event.traits,
+        lane,
+        offset,
+        offset,
+        offset,
+        1,
+        accepted_at,
+        event.audiences,
+        None if event.timestamp is None else stamps_of(event.content, event.timestamp),
+        certain,
+        still_seconds,
+        event.consents,
+        tracker,
+    )
+
+
 def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:
     """Fold one newer event into a waiting profile, in place. Which slot it came from stays the caller's business."""
     stamps = stamps_of(event.content, event.timestamp)
@@ -85,6 +109,8 @@ def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
     _fold_content(newer, content, traits, stamps, merge)
     newer.audiences = fold_audiences(older.audiences, newer.audiences)
     newer.consents = fold_consents(older.consents, newer.consents)
+    if older.receipts is not None or newer.receipts is not None:
+        newer.receipts = listed(older.receipts, older.last) + listed(newer.receipts, newer.last)
     newer.through = max(newer.through, older.through)
     newer.last = max(newer.last, older.last)
     newer.events += older.events
@@ -98,8 +124,6 @@ def fold_under(newer: Profile, older: Profile, merge: Merge) -> None:
     newer.letter = newer.letter or older.letter
     newer.under = [*(older.under or ()), *(newer.under or ())] or None
     newer.passed = [*(older.passed or ()), *(newer.passed or ())] or None
-    if older.receipts is not None:
-        newer.receipts = older.receipts if newer.receipts is None else older.receipts + newer.receipts
 
 
 def fold_held(profile: Profile, held: Held | None, merge: Merge) -> int:
@@ -120,10 +144,11 @@ def empty_into(marker: Profile, older: Profile, last_event: int) -> None:
     marker.held_through = max(marker.held_through, older.held_through)
     marker.lowest = min(low for low in (marker.lowest, older.lowest) if low != NOTHING)
     receipts = [
-        *(older.receipts or ()),
-        *(receipt for part in [*(older.under or ()), *(older.passed or ())] for receipt in part.receipts or ()),
+        receipt
+        for part in [older, *(older.under or ()), *(older.passed or ())]
+        for receipt in listed(part.receipts, part.last)
     ]
-    marker.receipts = [*receipts, *(marker.receipts or ())] or None
+    marker.receipts = [*receipts, *listed(marker.receipts, marker.last)] or None
 
 
 def _fold_content(profile: Profile, content: bytes, traits: int, stamps: dict[str, float] | None, merge: Merge) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Any
 
 import msgspec
 
@@ -48,24 +49,28 @@ def _owner(name: str) -> str:
 
 
 class Tracker:
-    """The events of one append, destination by destination."""
+    """The events of one append, destination by destination. What is not counted yet takes no memory: there is one for
+    every request."""
 
-    __slots__ = ("_left", "_waiters", "counts", "events", "first", "followed", "lost")
+    __slots__ = ("_counts", "_left", "_names", "_waiters", "events", "first", "followed", "lost")
 
-    def __init__(self, first: int, events: int, destinations: Iterable[str]) -> None:
-        self.first, self.events = first, events
-        self.counts: dict[str, Counter[str]] = {name: Counter() for name in destinations}
-        self._left = dict.fromkeys(self.counts, events) if events else {}
+    def __init__(self, first: int, events: int, destinations: Collection[str]) -> None:
+        self.first, self.events, self._names = first, events, destinations
+        self._counts: dict[tuple[str, str], int] = NO_COUNTS
+        self._left: dict[str, int] | None = None if events and destinations else NONE_LEFT  # None: all of them
         self.lost = False
         self.followed = True  # False once it is too old to be asked for
-        self._waiters: list[Callable[[], None]] = []
+        self._waiters: list[Callable[[], None]] | None = None
 
     @property
     def settled(self) -> bool:
-        return not self._left
+        return self._left is not None and not self._left
 
-    def count(self, destination: str, outcome: Outcome, events: int = 1) -> None:
-        self.counts[destination][outcome] += events
+    def count(self, destination: str, outcome: str, events: int = 1) -> None:
+        if self._counts is NO_COUNTS:
+            self._counts = {}
+        counted = (destination, str(outcome))
+        self._counts[counted] = self._counts.get(counted, 0) + events
         self._less(destination, events)
 
     def skip(self, destination: str, events: int) -> None:
@@ -77,6 +82,8 @@ class Tracker:
         self.release()
 
     def _less(self, destination: str, events: int) -> None:
+        if self._left is None:
+            self._left = dict.fromkeys(self._names, self.events)
         left = self._left.get(destination)
         if left is None:
             return
@@ -85,25 +92,33 @@ class Tracker:
             return
         del self._left[destination]
         if not self._left:
+            self._left = NONE_LEFT
             self.release()
 
     def release(self) -> None:
         """Tell whoever waits."""
-        waiters, self._waiters = self._waiters, []
-        for tell in waiters:
+        waiters, self._waiters = self._waiters, None
+        for tell in waiters or ():
             tell()
 
     def when_settled(self, tell: Callable[[], None]) -> None:
         if self.settled or self.lost:
             tell()
         else:
-            self._waiters.append(tell)
+            self._waiters = [*(self._waiters or ()), tell]
 
     def report(self) -> dict[str, dict[str, int]]:
+        left = dict.fromkeys(self._names, self.events) if self._left is None else self._left
+        counts = self._counts
         return {
-            name: {"pending": self._left.get(name, 0), **{str(outcome): counts[outcome] for outcome in Outcome}}
-            for name, counts in self.counts.items()
+            name: {"pending": left.get(name, 0)} | {one: counts.get((name, one), 0) for one in OUTCOMES}
+            for name in self._names
         }
+
+
+NO_COUNTS: dict[tuple[str, str], int] = {}
+NONE_LEFT: dict[str, int] = {}
+OUTCOMES = tuple(str(outcome) for outcome in Outcome)  # an enum's member takes ten times as long to be found in a dict
 
 
 Following = list[tuple[object, int, int]]
@@ -124,6 +139,14 @@ def follow(following: Following | None, tracker: object, offset: int) -> Followi
     if len(following) % TIDY_EVERY == 0:
         following[:] = [one for one in following if getattr(one[0], "followed", True)]
     return following
+
+
+def listed(receipts: Any, last: int) -> Following:
+    """Who follows a profile, as a list. `receipts`: None, such a list, or one tracker alone, of one event with the
+    offset `last`: that is what nearly every profile has, and a list for it would weigh as much as its content."""
+    if type(receipts) is list:
+        return receipts
+    return [] if receipts is None else [(receipts, last, 1)]
 
 
 class Receipts:

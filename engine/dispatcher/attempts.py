@@ -14,6 +14,7 @@ What a verdict does to a leased profile::
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -314,22 +315,21 @@ async def _undelivered(consumer: Consumer, batch: Batch, reply: Reply, now: floa
 
 
 def _deliver(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
-    """What nearly every attempt ends in, counted once a batch."""
-    books, settle, suppress = consumer.books, consumer.coalescer.settle, consumer.policy.suppress
-    changes = consumer.changes
-    profiles = events = 0
-    ages: dict[float, int] = {}  # accepted at -> profiles: a batch has few different ones
+    """What nearly every attempt ends in, done for all of them together."""
+    profiles: list[Profile] = []
+    digests: list[bytes] = []
+    attendee_ids: list[str] = []
+    suppress, changes = consumer.policy.suppress, consumer.changes
     for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
         if verdict.kind != VerdictKind.OK:
             continue
         certain = suppress and not (changes.leased and changes.came(profile.key))
-        digest = digest_of(consumer, record) if certain else b""
-        events += books.deliver(profile, at=now, digest=digest, attendee_id=verdict.attendee_id)
-        profiles += 1
-        settle(profile.key)
-        ages[profile.oldest_at] = ages.get(profile.oldest_at, 0) + 1
-    books.delivered(profiles, events)
-    for accepted_at, times in ages.items():
+        profiles.append(profile)
+        digests.append(digest_of(consumer, record) if certain else b"")
+        attendee_ids.append(verdict.attendee_id)
+    consumer.books.deliver_all(profiles, digests, attendee_ids, now)
+    consumer.coalescer.settle_all(profiles)
+    for accepted_at, times in Counter([profile.oldest_at for profile in profiles]).items():
         consumer.metrics.delivered_after(now - accepted_at, times)
 
 

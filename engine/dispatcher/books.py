@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from engine.core.audit import outcomes_of
 from engine.core.codec import newer_entry, pack_consents
 from engine.core.fold import copy_to_store, events_of
+from engine.core.receipts import listed
 from engine.dispatcher import fates
 from engine.dispatcher.recent import Recent
 from engine.metrics import DestinationMetrics
@@ -26,7 +27,7 @@ MOST_REASONS = 100
 class Tracker(Protocol):
     """Somebody who asks what became of the events of one append."""
 
-    def count(self, destination: str, outcome: Outcome, events: int, /) -> None: ...
+    def count(self, destination: str, outcome: str, events: int, /) -> None: ...
 
     def skip(self, destination: str, events: int, /) -> None:
         """So many of its events do not concern this destination."""
@@ -35,11 +36,12 @@ class Tracker(Protocol):
         """An event of it can no longer be followed: its content is held on disk."""
 
 
-Notices = dict[tuple[Tracker, Outcome], int]
+Notices = dict[tuple[Tracker, str], int]
 """Who is to be told of how many of its events, once that is durable."""
 
 
-_DELIVERED = str(Outcome.DELIVERED)
+_DELIVERED, _SUPERSEDED = str(Outcome.DELIVERED), str(Outcome.SUPERSEDED)
+"""Plain texts: an enum's member takes ten times as long to be found in a dict."""
 
 
 class Books:
@@ -91,29 +93,51 @@ class Books:
         else:
             self.open.accounted.append((profile.key, profile.last))
         self._drop(profile)
-        self._notify(profile, outcome)
+        self._notify(profile, str(outcome))
 
-    def deliver(self, profile: Profile, *, at: float, digest: bytes, attendee_id: str) -> int:
-        """As `settle` with DELIVERED and confirmed, but the caller counts (`delivered`). Returns the events it held."""
-        if profile.passed:
-            self._overtaken(profile)
-        entry = LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
-        self._write(self._with_consents(entry, profile))
-        if profile.held_through != NOTHING:
-            self._drop(profile)
-        if profile.receipts or profile.under:
-            self._notify(profile, Outcome.DELIVERED)
-        events = profile.events + len(profile.under or ())
-        if profile.audiences:
-            self._deliveries.add(self.open, profile.audiences, events)
-        return events
-
-    def delivered(self, profiles: int, events: int) -> None:
-        """So many profiles with so many events in them were given to `deliver`."""
-        self._count(Outcome.DELIVERED, profiles)
-        if events > profiles:
-            self._count(Outcome.SUPERSEDED, events - profiles)
+    def deliver_all(
+        self, profiles: Sequence[Profile], digests: Sequence[bytes], attendee_ids: Sequence[str], at: float
+    ) -> None:
+        """As `settle` with DELIVERED and confirmed, for the profiles of one batch, counted together."""
+        entries = [
+            LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
+            for profile, digest, attendee_id in zip(profiles, digests, attendee_ids, strict=True)
+        ]
+        events = 0
+        for profile in profiles:
+            if profile.passed:
+                self._overtaken(profile)
+            if profile.held_through != NOTHING:
+                self._drop(profile)
+            mine = profile.events + (len(profile.under) if profile.under else 0)
+            events += mine
+            if profile.audiences:
+                self._deliveries.add(self.open, profile.audiences, mine)
+        if self.remembers_consents:
+            for entry, profile in zip(entries, profiles, strict=True):
+                self._with_consents(entry, profile)
+        self.open.verdicts += entries
+        self.recent.note_all(entries)
+        self._notify_all(profiles)
+        self._count(_DELIVERED, len(profiles))
+        if events > len(profiles):
+            self._count(_SUPERSEDED, events - len(profiles))
         self._deliveries.close(self.open, events)
+
+    def _notify_all(self, profiles: Sequence[Profile]) -> None:
+        """That they were delivered. Nearly all of them are of one event each, and many in a row of one append."""
+        followed: Any = None
+        times = 0
+        for profile in profiles:
+            receipts = profile.receipts
+            if type(receipts) is list or profile.under:
+                self._notify(profile, _DELIVERED)
+            elif receipts is followed:
+                times += 1
+            else:
+                self._note(followed, _DELIVERED, times)
+                followed, times = receipts, 1
+        self._note(followed, _DELIVERED, times)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""
@@ -139,7 +163,7 @@ class Books:
             name = self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
             fates.count(self.open, part, name, 1, self._activated)
             self.open.letters.append((part.letter, LetterState.OVERTAKEN))
-            self._notify(part, Outcome.EXCLUDED)
+            self._notify(part, str(Outcome.EXCLUDED))
 
     def settle_nothing(self, profile: Profile, at: float) -> None:
         """Every replay in it was overtaken and nothing else was waiting."""
@@ -196,7 +220,7 @@ class Books:
         events = profile.events + len(profile.under or ()) + passed
         name = self._count(name, 1)
         if events > 1:
-            self._count(Outcome.SUPERSEDED, events - 1)
+            self._count(_SUPERSEDED, events - 1)
         fates.count(self.open, profile, name, events, self._activated)
 
     def _count(self, name: str, events: int) -> str:
@@ -208,16 +232,17 @@ class Books:
         self.metrics.count(name, events)
         return name
 
-    def _notify(self, profile: Profile, outcome: Outcome) -> None:
-        receipts: list[tuple[Any, int, int]] = list(profile.receipts or ())
-        if profile.under:
-            receipts = [*receipts, *(receipt for part in profile.under for receipt in part.receipts or ())]
-        notices = self._notices
-        for tracker, offset, events in receipts:
+    def _notify(self, profile: Profile, outcome: str) -> None:
+        parts = [profile, *(profile.under or ())]
+        for tracker, offset, events in [one for part in parts for one in listed(part.receipts, part.last)]:
             newest = int(offset == profile.last)
-            for told, times in (((tracker, outcome), newest), ((tracker, Outcome.SUPERSEDED), events - newest)):
-                if times:
-                    notices[told] = notices.get(told, 0) + times
+            self._note(tracker, outcome, newest)
+            self._note(tracker, _SUPERSEDED, events - newest)
+
+    def _note(self, tracker: Any, outcome: str, times: int) -> None:
+        if tracker is not None and times:
+            told = (tracker, outcome)
+            self._notices[told] = self._notices.get(told, 0) + times
 
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 
@@ -254,11 +279,12 @@ class Books:
         """The transition to write now, and who is to be told once it is durable."""
         transition, notices = self.open, self._notices
         self.open, self._notices = Transition(self.name), {}
+        self.recent.taken()
         return transition, notices
 
-    def durable(self, transition: Transition) -> None:
-        """The transition is on disk."""
-        self.recent.durable(transition)
+    def durable(self) -> None:
+        """What was taken is on disk."""
+        self.recent.durable()
 
     async def look_up(self, store: State, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
         """What is stored of these keys, brought up to date with the verdicts that the state file does not know yet."""

@@ -9,6 +9,7 @@ import logging
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -132,18 +133,22 @@ class Consumer:
         self._ask_to_read_on()
 
     def _take_events(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None) -> None:
-        add, lane, at, offset = self.coalescer.add, append.lane, append.accepted_at, append.first - 1
-        certain, still, takes = not self.recovering, self.still_seconds(), int(self.policy.takes)
-        for event in append.events:
+        add, lane, at, takes = self.coalescer.add, append.lane, append.accepted_at, int(self.policy.takes)
+        how: dict[str, Any] = {"certain": not self.recovering, "tracker": tracker}
+        new = {**how, "still_seconds": self.still_seconds()}
+        known = accounted is not None
+        taken = 0 if known else self.coalescer.add_all(append.events, append.first, lane, at, kind=takes, **new)
+        offset = append.first + taken - 1
+        for event in append.events[taken:]:
             offset += 1
             settled = accounted is not None and accounted.get(event.key, NOTHING) >= offset
             if event.kind == takes:
                 if not settled:
-                    add(event, offset, lane, at, certain=certain, still_seconds=still, tracker=tracker)
+                    add(event, offset, lane, at, **new)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
                     event = self._unless_forgotten(event)
-                    self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
+                    self.coalescer.add_replay(event, offset, at, **how)
             else:
                 self._skip(offset, tracker)
                 if event.kind == Kind.FORGET:
@@ -331,7 +336,7 @@ class Consumer:
 
     def durable(self, transition: Transition) -> None:
         """The settler's word that this is on disk."""
-        self.books.durable(transition)
+        self.books.durable()
         if transition.watermark is not None:
             self.watermark = transition.watermark
         if transition.read_to is not None:

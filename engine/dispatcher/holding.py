@@ -9,6 +9,7 @@ import msgspec
 
 from engine.core.consent import recall
 from engine.core.fold import copy_to_store, events_of
+from engine.core.receipts import listed
 from engine.model import NOTHING, Held, HeldKind, Lane, Outcome, Profile
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Holding:
             return False
         consumer.books.held_events += events_of(gone)
         consumer.books.held_profiles += 1
-        for tracker, *_ in gone.receipts or ():
+        for tracker, *_ in listed(gone.receipts, gone.last):
             tracker.lose()  # type: ignore[attr-defined]
         return True
 

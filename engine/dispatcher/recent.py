@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from engine.core.codec import newer_entry
 from engine.model import NOTHING, LedgerEntry, Outcome
-from engine.ports import KeyState, State, Transition
+from engine.ports import KeyState, State
+
+
+class _Written(msgspec.Struct):
+    """What one transaction writes, by key. `forgets`: key -> offset: what the state file has of it is from before."""
+
+    entries: dict[bytes, LedgerEntry] = msgspec.field(default_factory=dict)
+    forgets: dict[bytes, int] = msgspec.field(default_factory=dict)
 
 
 class Recent:
-    """Of one consumer, by key."""
+    """Of one consumer, transaction by transaction: what becomes durable together is let go together."""
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, LedgerEntry] = {}
-        self._forgets: dict[bytes, int] = {}  # key -> offset: what the state file has of it is from before
+        self._open = _Written()
+        self._on_the_way: deque[_Written] = deque()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len({key for written in (self._open, *self._on_the_way) for key in written.entries})
 
     def get(self, key: bytes) -> LedgerEntry | None:
-        return self._entries.get(key)
+        entry = self._open.entries.get(key)
+        if entry is None and self._on_the_way:
+            return next((one for it in reversed(self._on_the_way) if (one := it.entries.get(key)) is not None), None)
+        return entry
 
     def note(self, entry: LedgerEntry) -> None:
         """A verdict that is to be written. What it leaves open is as it was."""
-        known = self._entries.get(entry.key)
+        known = self.get(entry.key)
         if known is not None:
             entry.confirmed_through = max(known.confirmed_through, entry.confirmed_through)
             entry.consents = entry.consents or known.consents
-        self._entries[entry.key] = entry
+        self._open.entries[entry.key] = entry
+
+    def note_all(self, entries: Sequence[LedgerEntry]) -> None:
+        """As `note`, for verdicts of different keys."""
+        by_key = {entry.key: entry for entry in entries}
+        if all(written.entries.keys().isdisjoint(by_key) for written in (self._open, *self._on_the_way)):
+            self._open.entries.update(by_key)
+        else:
+            for entry in entries:
+                self.note(entry)
 
     def forget(self, key: bytes, offset: int) -> None:
         """Nothing that was known of the key holds any more."""
-        self._entries[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
-        self._forgets[key] = offset
+        self._open.entries[key] = LedgerEntry(key, Outcome.EXCLUDED, "forgotten", offset)
+        self._open.forgets[key] = offset
 
-    def durable(self, transition: Transition) -> None:
-        """The transition is on disk: the state file answers for its keys again."""
-        for entry in transition.verdicts:
-            if self._entries.get(entry.key) is entry:
-                del self._entries[entry.key]
-        for key, offset in transition.forget:
-            if self._forgets.get(key) == offset:
-                del self._forgets[key]
-            known = self._entries.get(key)
-            if known is not None and known.settled_through == offset:
-                del self._entries[key]
+    def taken(self) -> None:
+        """All of it is on its way to the state file; what comes now goes with the next transaction."""
+        self._on_the_way.append(self._open)
+        self._open = _Written()
+
+    def durable(self) -> None:
+        """What was taken first is on disk: the state file answers for its keys again."""
+        self._on_the_way.popleft()
+
+    def _forgotten(self, key: bytes) -> int:
+        return max(written.forgets.get(key, NOTHING) for written in (self._open, *self._on_the_way))
 
     async def look_up(self, store: State, consumer: str, keys: Sequence[bytes]) -> dict[bytes, KeyState]:
         """What is stored of these keys, brought up to date.
@@ -55,15 +75,21 @@ class Recent:
         Both verdicts from before the question count and those from after it: one that became durable in between may be
         missing in the answer, and is not among the recent ones any more when the answer comes.
         """
-        before = {key: entry for key in keys if (entry := self._entries.get(key)) is not None}
-        forgets = self._forgets.copy() if self._forgets else self._forgets
+        before = self._of(keys)
+        forgets = {key: offset for key in before if (offset := self._forgotten(key)) != NOTHING}
         found = await store.keys(consumer, keys)
-        for key in keys:
-            entry = self._entries.get(key) or before.get(key)
-            if entry is not None:
-                stored = found.get(key) or KeyState()
-                forgotten = max(forgets.get(key, NOTHING), self._forgets.get(key, NOTHING))
-                found[key] = _newer(entry, stored, forgotten)
+        for key, entry in {**before, **self._of(keys)}.items():
+            forgotten = max(forgets.get(key, NOTHING), self._forgotten(key))
+            found[key] = _newer(entry, found.get(key) or KeyState(), forgotten)
+        return found
+
+    def _of(self, keys: Sequence[bytes]) -> dict[bytes, LedgerEntry]:
+        """The newest of each key that has one."""
+        found: dict[bytes, LedgerEntry] = {}
+        for written in (*self._on_the_way, self._open):
+            entries = written.entries
+            if entries:
+                found |= {key: entries[key] for key in keys if key in entries}
         return found
 
 

@@ -80,6 +80,11 @@ class CommitStage:
         """Durable on return; the first offset. When cancelled, the append may still become durable.
 
         Raises Overloaded (nothing written) and Stopped."""
+        return await self.hand_in(append)
+
+    def hand_in(self, append: Append) -> asyncio.Future[int]:
+        """As `submit`, for who does not want to wait in a task: the future has the first offset, or Overloaded or
+        Stopped. Raises them too, when it is known at once. Cancelling the future stops nothing."""
         if self.closed is not None:
             raise self.closed
         refusal = self.refusal()
@@ -90,7 +95,7 @@ class CommitStage:
         self._front_events += len(append.events)
         self._empty.clear()
         self._more.set()
-        return await submission.done
+        return submission.done
 
     async def run(self) -> None:
         """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""

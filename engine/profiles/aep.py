@@ -23,17 +23,19 @@ HASH = "email_lc_sha256"
 _Claims = dict[str, list[tuple[str, object]]]
 """Who a profile may be: "email" or `HASH` -> (where it stands, what)."""
 
-_NAMESPACES = {"email": "email", "emails": "email", HASH: HASH, "emails (sha256, lowercased)": HASH}
-_SECTIONS = ("attributes", "identityMap", "identities", "AdobeExperiencePlatformSegments", "segmentMembership")
-_TOPS = frozenset({*_SECTIONS, *AUDIENCE_KEYS})
+NAMESPACES = {"email": "email", "emails": "email", HASH: HASH, "emails (sha256, lowercased)": HASH}
+"""Of an identity map, in lower case -> what its ids are."""
+SECTIONS = ("attributes", "identityMap", "identities", "AdobeExperiencePlatformSegments", "segmentMembership")
+_TOPS = frozenset({*SECTIONS, *AUDIENCE_KEYS})
 _ADDRESS_PATHS = [[(name, f"{address}.{step}") for step, name in ADDRESS_FIELDS] for address in ADDRESSES]
 _FREE_FORM = {"value"}  # of an attribute; one that is absent is {}
-_MARKS = frozenset({*_SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
+AEP_MARKS = frozenset({*SECTIONS, *AUDIENCE_KEYS, *XDM_TREE})
+"""What stands at the top of a profile in one of AEP's shapes, and of no other."""
 
 
 def is_aep(record: Mapping[str, object]) -> bool:
     """Whether a profile is in one of AEP's shapes: some key of theirs stands at its top."""
-    return not _MARKS.isdisjoint(record)
+    return not AEP_MARKS.isdisjoint(record)
 
 
 def in_identity_map(origin: str) -> bool:
@@ -89,7 +91,7 @@ class _Unfolding:
                 self._walk(value, XDM_TREE[key], key)
             elif key not in _TOPS:
                 self._other(key, str(key), value)
-        for key in _SECTIONS:
+        for key in SECTIONS:
             if record.get(key) is not None:
                 self._section(key, record[key])
         self._take_xdm()
@@ -185,14 +187,14 @@ class _Unfolding:
             found = [(name, path) for name, path in paths if path in xdm and not _is_blank(xdm[path])]
             if found:
                 for name, path in found:
-                    self._put(name, _subdivision(xdm[path]) if name == "state" else xdm[path], path)
+                    self._put(name, subdivision(xdm[path]) if name == "state" else xdm[path], path)
                 return
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
     def _identity_map(self, namespaces: Mapping[Any, object]) -> None:
         for namespace, entries in namespaces.items():
-            kind = _NAMESPACES.get(str(namespace).lower())
+            kind = NAMESPACES.get(str(namespace).lower())
             path = f"identityMap.{namespace}"
             if kind is None:
                 self._unused(path)
@@ -208,7 +210,7 @@ class _Unfolding:
             return
         for entry in entries:
             type_ = str(entry.get("type", "")) if isinstance(entry, Mapping) else ""
-            kind = _NAMESPACES.get(type_.lower())
+            kind = NAMESPACES.get(type_.lower())
             if kind is None:
                 self._unused(f"identities.{type_}")
             else:
@@ -279,7 +281,7 @@ def _is_secondary(entry: object) -> bool:
     return not (isinstance(entry, Mapping) and entry.get("primary") is True)
 
 
-def _subdivision(value: object) -> object:
+def subdivision(value: object) -> object:
     """XDM writes a state after ISO 3166-2, as ``US-TX``; a target field holds ``TX``."""
     if isinstance(value, str) and value[2:3] == "-" and value[:2].upper() in STATES:
         return value[3:]

@@ -41,7 +41,7 @@ def _seconds(value: object) -> float:
         text = value.strip()
         if not text.isascii():
             raise ValueError
-        if _epoch_text(text):
+        if text[4:5] != "-" and _epoch_text(text):
             return _epoch(float(text))
         return _of(datetime.fromisoformat(text))
     if isinstance(value, datetime):
@@ -74,7 +74,7 @@ def audience_id(text: str) -> str:
 
 def membership_of(status: object, qualified_at: object, name: str = "") -> Membership:
     """`existing` and `entered`, which old templates still write, are `realized`. Raises FieldRefused."""
-    realized = _STATUSES.get(status.lower()) if isinstance(status, str) else None
+    realized = _STATUSES.get(status) or _STATUSES.get(status.lower()) if isinstance(status, str) else None
     if realized is None:
         raise FieldRefused("unknown_status")
     if qualified_at is None:

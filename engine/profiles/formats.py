@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,13 +18,21 @@ from engine.profiles.parsed import Parsed as Parsed
 from engine.profiles.parsed import TooManyEvents as TooManyEvents
 from engine.profiles.phones import e164
 from engine.profiles.records import RecordJudge
+from engine.profiles.short_ways import ShortWays
 from engine.profiles.typed import TypedPath
+from engine.profiles.typed_aep import Unused
 
 JSON = "application/json"
 NDJSON = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 CSV = "text/csv"
 MEDIA_TYPES = frozenset({JSON, CSV, *NDJSON})
 """What `Reader.read` takes; anything else is the caller's 415."""
+
+TOGETHER = 256
+"""Records that are read together where nothing is odd about any of them."""
+
+TOGETHER_BYTES = 262_144
+"""An array up to this size is decoded whole."""
 
 
 class Reader:
@@ -50,9 +59,9 @@ class Reader:
     ) -> None:
         check_phone = e164() if phone_e164 else None
         self.judge = RecordJudge(mapping, extra_fields, order, format, now, check_phone=check_phone, consents=consents)
-        exact = mapping or phone_e164 or format == "aep"
-        self._typed = None if exact else TypedPath(self.judge.extra, self.judge.by_time)
         self._unfolds = format != "profile"
+        ways = ShortWays(self.judge, format, now) if not phone_e164 else None
+        self._typed, self._typed_aep = (ways.typed, ways.typed_aep) if ways else (None, None)
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:
@@ -64,7 +73,7 @@ class Reader:
         if media_type == CSV:
             return read_csv(body, self.judge, self._max_events)
         if media_type == JSON:
-            return self._records(json_records(body))
+            return self._json(body)
         if media_type in NDJSON:
             return self._records(Framed(ndjson_records(body)))
         raise BodyUnreadable("the media type is not one of JSON, NDJSON and CSV")
@@ -78,19 +87,54 @@ class Reader:
             parsed.records += 1
         return parsed
 
+    def _json(self, body: bytes) -> Parsed:
+        """The usual bodies are taken whole; all others record by record."""
+        if self._typed is not None and len(body) <= TOGETHER_BYTES and body[:1] == b"[":
+            events = self._typed.read_array(body)
+            if events is not None and len(events) <= self._max_events:
+                return Parsed.of(events)
+        return self._records(json_records(body))
+
     def _records(self, framed: Framed) -> Parsed:
         parsed = Parsed()
         call = self._call(framed.beside, parsed)
         typed = None if call else self._typed
-        for raw in framed.records:
-            self._count(parsed)
+        records = iter(framed.records)
+        while raws := list(islice(records, TOGETHER)):
+            if parsed.records + len(raws) > self._max_events:
+                raise TooManyEvents(self._max_events)
+            events = typed.read_all(raws) if typed and len(raws) > 1 else None
+            if events is not None:
+                parsed.add_all(events)
+            elif not self._read_aep(raws, parsed, call):
+                typed = self._one_by_one(raws, parsed, typed, call)
+        return parsed
+
+    def _read_aep(self, raws: list[bytes], parsed: Parsed, call: CallAudience | None) -> bool:
+        """Whether these profiles are AEP's, and could be read in the short way."""
+        unused: list[Unused] = []
+        events = self._typed_aep.read_all(raws, call, unused) if self._typed_aep else None
+        if events is None:
+            return False
+        for index, path in unused:
+            parsed.unused(parsed.records + index, path, "unknown_field")
+        parsed.add_all(events)
+        return True
+
+    def _one_by_one(
+        self, raws: list[bytes], parsed: Parsed, typed: TypedPath | None, call: CallAudience | None
+    ) -> TypedPath | None:
+        """What to read the rest of the body with: where one record is AEP's all will be."""
+        for raw in raws:
             event = typed.read(raw) if typed else None
             if event is not None:
-                parsed.add(parsed.records, event)
-            elif self._read_exactly(raw, parsed, call):
-                typed = None  # where one record is AEP's the rest of the body will be
-            parsed.records += 1
-        return parsed
+                parsed.add_all([event])
+            elif self._read_aep([raw], parsed, call):
+                typed = None
+            else:
+                typed = None if self._read_exactly(raw, parsed, call) else typed
+                parsed.records += 1
+        return typed
 
     def _call(self, beside: Mapping[str, object], parsed: Parsed) -> CallAudience | None:
         """What an envelope says of all its profiles; what is wrong with it is listed under the first."""

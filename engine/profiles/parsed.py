@@ -46,6 +46,17 @@ class Parsed(msgspec.Struct):
         self.events.append(event)
         self.indexes.append(index)
 
+    def add_all(self, events: list[Event]) -> None:
+        """One event a record: of the next ones of the body."""
+        self.events += events
+        self.indexes += range(self.records, self.records + len(events))
+        self.records += len(events)
+
+    @classmethod
+    def of(cls, events: list[Event]) -> Parsed:
+        """Of a body in which every record was in order."""
+        return cls(events=events, indexes=list(range(len(events))), records=len(events))
+
     def reject(self, index: int, field: str, reason: str) -> None:
         self.rejected.append(Rejection(index, _shown(field), reason))
 

@@ -60,9 +60,9 @@ class RecordJudge:
         consents: frozenset[str] = frozenset(),
     ) -> None:
         self._check_phone = check_phone
-        self._consent_parser = ConsentParser(consents) if consents else None
+        self.consent_parser = ConsentParser(consents) if consents else None
         self.rules = {name: Rule(it, text=name == HASH or name not in RECORD_KEYS) for name, it in mapping.items()}
-        columns = self._consent_parser.columns if self._consent_parser else ()
+        columns = self.consent_parser.columns if self.consent_parser else ()
         kept = {name for name in extra_fields if not name.startswith(f"{CONSENTS}.")}
         self.extra = sorted(kept - {*TARGET_FIELDS, *RECORD_KEYS})
         self.by_time = order == "timestamp"
@@ -149,7 +149,7 @@ class RecordJudge:
         state, country = content.get("state", ""), content.get("countryid", "")
         audiences = self._audiences(record, index, parsed)
         timestamp = self._timestamp(record, index, parsed) if self.by_time else None
-        consents = self._consents(self._consent_parser, record, key, timestamp, index, parsed)
+        consents = self._consents(self.consent_parser, record, key, timestamp, index, parsed)
         traits = traits_of(email=bool(email), state=state, country=country)
         return Event(key, msgspec.json.encode(content), traits, audiences, timestamp, consents=consents)
 

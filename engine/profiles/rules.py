@@ -7,8 +7,9 @@ rule means for its user: docs/configuration.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from engine.config import MappingRule
 from engine.profiles.audiences import parse_time
@@ -49,25 +50,30 @@ class Rule:
 
     def __init__(self, spec: str | MappingRule, *, text: bool) -> None:
         rule = MappingRule(path=spec) if isinstance(spec, str) else spec
-        self._rule, self._text = rule, text
+        self._text, self._constant, self._default = text, rule.constant, rule.default
+        self._separator = rule.separator if rule.join else None
         self.paths = rule.paths
         self._paths = [Path(it) for it in self.paths]
-        self._transforms = bool(rule.trim or rule.lower or rule.upper or rule.lookup or rule.date or rule.boolean)
+        self._steps = list(_steps(rule))
+        self.takes_as_is = bool(rule.path) and not (self._steps or rule.default)
         self.origin = (
             f"constant {rule.constant!r}" if rule.constant else (" + " if rule.join else " | ").join(self.paths)
         )
 
     def value(self, record: Mapping[str, object]) -> object:
         """None or "" when there is none. Raises FieldRefused."""
-        rule = self._rule
-        if rule.constant:
-            return rule.constant
-        value = self._joined(record) if rule.join else self._first(record)
+        return self.of(self._at(path, record) for path in self._paths)
+
+    def of(self, values: Iterable[object]) -> object:
+        """What the rule makes of the values at its paths, in order. None or "" for nothing. Raises FieldRefused."""
+        if self._constant:
+            return self._constant
+        value = _first(values) if self._separator is None else self._joined(values, self._separator)
         if _is_nothing(value):
-            return rule.default
-        if self._transforms:
-            value = self._transformed(value)
-        return rule.default if rule.default and _is_nothing(value) else value
+            return self._default
+        for step in self._steps:
+            value = step(value)
+        return self._default if self._default and _is_nothing(value) else value
 
     def _at(self, path: Path, record: Mapping[str, object]) -> object:
         value = path.follow(record)
@@ -75,31 +81,39 @@ class Rule:
             return value.get("value")
         return value
 
-    def _first(self, record: Mapping[str, object]) -> object:
-        for path in self._paths:
-            if not _is_nothing(value := self._at(path, record)):
-                return value
-        return None
+    def _joined(self, values: Iterable[object], separator: str) -> str:
+        return separator.join(_text(value).strip() for value in values if not _is_nothing(value))
 
-    def _joined(self, record: Mapping[str, object]) -> str:
-        values = [value for path in self._paths if not _is_nothing(value := self._at(path, record))]
-        return self._rule.separator.join(_text(value).strip() for value in values)
 
-    def _transformed(self, value: object) -> str:
-        rule = self._rule
-        if rule.boolean:
-            text = rule.boolean[0] if _truth(value) else rule.boolean[1]
-        elif rule.date:
-            text = datetime.fromtimestamp(parse_time(value), UTC).strftime(rule.date)
-        else:
-            text = _text(value)
-        text = text.strip() if rule.trim or rule.lookup else text
-        text = text.lower() if rule.lower else text.upper() if rule.upper else text
-        return rule.lookup.get(text, text)
+_Step = Callable[[Any], str | None]
+
+
+def _steps(rule: MappingRule) -> Iterator[_Step]:
+    """The transformations, in their order; each takes what the one before it gives. They raise FieldRefused."""
+    if rule.boolean:
+        yes, no = rule.boolean
+        yield lambda value: yes if _truth(value) else no
+    elif rule.date:
+        yield lambda value: datetime.fromtimestamp(parse_time(value), UTC).strftime(rule.date)
+    elif rule.trim or rule.lower or rule.upper or rule.lookup:
+        yield _text
+    if rule.trim or rule.lookup:
+        yield str.strip
+    if rule.lower or rule.upper:
+        yield str.lower if rule.lower else str.upper
+    if rule.lookup:
+        yield lambda text: rule.lookup.get(text, text)
+
+
+def _first(values: Iterable[object]) -> object:
+    for value in values:
+        if not _is_nothing(value):
+            return value
+    return None
 
 
 def _is_nothing(value: object) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (type(value) is str and (not value or value.isspace()))
 
 
 def _text(value: object) -> str:

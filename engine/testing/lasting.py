@@ -9,7 +9,7 @@ class LastingState(SqliteState):
     """In memory. Opening it again finds what was there; closing changes nothing."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(None, fold_keys=5)
         self._is_open = False
 
     async def open(self) -> None:

@@ -1,4 +1,7 @@
-"""The ingress behind a real aiohttp server, with an intake and a reader made up here."""
+"""The ingress behind each of its fronts on a real socket, with an intake and a reader made up here.
+
+A test that is not about all of them says for which it is: `parametrize("front", …)`.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse, ClientSession
+from fronts import ASGI, FAST, FRONTS, ROUTER, serving
 
 from engine.adapters.api_keys import Keys
-from engine.adapters.http_ingress import Access, Ingress, create_ingress_app
+from engine.adapters.http_ingress import Access, Ingress
 from engine.adapters.inflate import inflate
 from engine.config import IngressConfig, IngressKeyConfig
 from engine.errors import Overloaded, Stopped
@@ -106,48 +111,58 @@ class Bench:
             metrics=self.metrics,
             random=random.Random(1),
         )
-        self.client: TestClient[web.Request, web.Application]
+        self.client: Client
+        self.port = 0
 
     async def post(self, records: Any, path: str = "/v1/profiles", **more: Any) -> ClientResponse:
         more.setdefault("headers", JSON)
         data = records if isinstance(records, bytes) else json.dumps(records).encode()
         return await self.client.post(path, data=data, **more)
 
-    @property
-    def port(self) -> int:
-        assert self.client.port is not None
-        return self.client.port
+
+class Client:
+    """Reads every answer to its end."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+        self.get, self.post, self.put = (partial(self._ask, method) for method in ("GET", "POST", "PUT"))
+
+    async def _ask(self, method: str, path: str, **more: Any) -> ClientResponse:
+        async with self._session.request(method, path, **more) as answer:
+            await answer.read()
+        return answer
 
 
 Make = Callable[..., Awaitable[Bench]]
 
 
+UNPACKED = pytest.mark.parametrize(
+    ("front", "unpack"),
+    [*((front, False) for front in FRONTS), pytest.param(ROUTER, True, id="unpacked by the server")],
+)
+
+
+@pytest.fixture(params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-async def make() -> AsyncIterator[Make]:
-    clients: list[TestClient[web.Request, web.Application]] = []
+async def make(front: str) -> AsyncIterator[Make]:
+    async with AsyncExitStack() as stack:
 
-    async def build(
-        *keys: IngressKeyConfig,
-        mount: str = "",
-        ready: Callable[[web.Application], object] | None = None,
-        unpack: bool = False,
-        **settings: Any,
-    ) -> Bench:
-        bench = Bench(IngressConfig(**settings), Keys(keys, clock=lambda: 0.0))
-        app = create_ingress_app(bench.ingress)
-        if mount:
-            outer = web.Application()
-            outer.add_subapp(mount, app)
-            app = outer
-        server = TestServer(app)
-        await server.start_server(auto_decompress=unpack)
-        bench.client = TestClient(server, auto_decompress=False)
-        clients.append(bench.client)
-        return bench
+        async def build(*keys: IngressKeyConfig, mount: str = "", unpack: bool = False, **settings: Any) -> Bench:
+            config = IngressConfig(**settings)
+            bench = Bench(config, Keys(keys, clock=lambda: 0.0))
+            options = {"mount": mount, "unpack": unpack} if front in (ROUTER, ASGI) else {}
+            if front == FAST:
+                options["body_seconds"] = config.body_timeout_seconds
+            bench.port = await stack.enter_async_context(serving(front, bench.ingress, **options))
+            session = ClientSession(f"http://127.0.0.1:{bench.port}", auto_decompress=False)
+            bench.client = Client(await stack.enter_async_context(session))
+            return bench
 
-    yield build
-    for client in clients:
-        await client.close()
+        yield build
 
 
 def key(name: str, secret: str, **more: Any) -> IngressKeyConfig:
@@ -229,7 +244,7 @@ async def test_a_body_that_cannot_be_read_says_where(make: Make) -> None:
     assert body["place"] == "line 1"
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"")], ids=["nothing", "nothing, packed"])
 async def test_an_empty_body_is_an_error(make: Make, data: bytes) -> None:
     bench = await make()
     headers = {**JSON, "Content-Encoding": "gzip"} if data else JSON
@@ -294,14 +309,14 @@ async def test_a_missing_media_type_is_refused(make: Make) -> None:
 # -- compression and limits -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unpack", [False, True], ids=["ours", "unpacked by the server"])
+@UNPACKED
 async def test_compressed_bodies_are_understood(make: Make, unpack: bool) -> None:
     bench = await make(unpack=unpack)
     answer = await bench.post(gzip.compress(b'[{"email": "a"}]'), headers={**JSON, "Content-Encoding": "gzip"})
     assert answer.status == 202
 
 
-@pytest.mark.parametrize("unpack", [False, True], ids=["ours", "unpacked by the server"])
+@UNPACKED
 async def test_a_bomb_is_refused(make: Make, unpack: bool) -> None:
     bench = await make(unpack=unpack, max_decompressed_bytes=100_000)
     bomb = gzip.compress(b" " * 30_000_000)
@@ -323,14 +338,14 @@ async def test_an_unknown_compression_is_refused_with_what_is_known(make: Make) 
     assert answer.headers["Accept-Encoding"] == "gzip, deflate, zstd"
 
 
-async def test_a_body_declared_too_large_is_refused_before_it_is_read(make: Make) -> None:
+async def test_a_body_declared_too_large_is_refused_before_it_is_read(make: Make, front: str) -> None:
     bench = await make(max_body_bytes=1_000)
     head = head_of_length(1001)
     reader, writer = await raw(bench, head)
     answer = await reader.readuntil(b"\r\n\r\n")
     writer.close()
     assert answer.startswith(b"HTTP/1.1 413")
-    assert b"connection: close" in answer.lower()
+    assert b"connection: close" in answer.lower() or front == ASGI  # uvicorn throws away what still comes
 
 
 async def test_a_body_that_turns_out_too_large_is_refused_while_it_is_read(make: Make) -> None:
@@ -393,7 +408,7 @@ async def test_a_refusal_comes_before_the_body_is_read(make: Make, type: str) ->
     writer.close()
     assert answer.startswith(b"HTTP/1.1 503")
     assert f'"type":"{type}"'.encode() in answer
-    assert b"Retry-After: " in answer
+    assert b"retry-after: " in answer.lower()
 
 
 async def test_a_refused_caller_that_sends_its_body_anyway_sees_the_answer(make: Make) -> None:
@@ -516,6 +531,7 @@ async def test_a_stopped_engine_does_not_deny_its_receipts(make: Make) -> None:
     await problem(await bench.client.get("/v1/receipts/receipt-1"), 503, "draining")
 
 
+@pytest.mark.parametrize("front", [ROUTER, ASGI])
 async def test_below_another_application_the_addresses_follow(make: Make) -> None:
     bench = await make(mount="/ingest")
     answer = await bench.post([GOOD], "/ingest/v1/profiles")

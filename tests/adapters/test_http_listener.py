@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -101,3 +102,25 @@ async def test_an_address_in_use_is_an_error_and_leaves_nothing_open() -> None:
         await second.open()
     await second.close()
     await first.close()
+
+
+async def test_a_socket_that_is_bound_already_is_taken_over() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        listener = Listener(application(), "", 0, sock=sock)
+        await listener.open()
+        assert listener.port == sock.getsockname()[1]
+        async with ClientSession() as session, session.post(f"http://127.0.0.1:{listener.port}/", data=b"hi") as answer:
+            assert await answer.text() == "2 bytes"
+        await listener.close()
+
+
+async def test_two_listeners_share_a_port_when_both_ask_for_it() -> None:
+    first = Listener(application(), "127.0.0.1", 0, reuse_port=True)
+    await first.open()
+    second = Listener(application(), "127.0.0.1", first.port, reuse_port=True)
+    await second.open()
+    assert second.port == first.port
+    await first.close()
+    async with ClientSession() as session, session.post(f"http://127.0.0.1:{second.port}/", data=b"hi") as answer:
+        assert await answer.text() == "2 bytes"
+    await second.close()

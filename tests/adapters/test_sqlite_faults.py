@@ -45,7 +45,8 @@ async def journal_at(directory: Path, disk: FaultyDisk | None = None, **more: in
 
 @asynccontextmanager
 async def state_at(directory: Path, disk: FaultyDisk | None = None) -> AsyncIterator[SqliteState]:
-    state = SqliteState(directory / "state.db", connect=disk.connect if disk is not None else sqlite3.connect)
+    connect = disk.connect if disk is not None else sqlite3.connect
+    state = SqliteState(directory / "state.db", fold_keys=1, connect=connect)
     try:
         await state.open()
         if not await state.consumers():
@@ -157,7 +158,7 @@ async def test_an_io_error_of_a_settling_transaction_is_final_and_applies_nothin
 
 async def test_an_io_error_in_the_background_is_met_by_the_next_caller(disk: FaultyDisk, tmp_path: Path) -> None:
     async with state_at(tmp_path, disk) as state:
-        disk.fail("UPDATE verdicts SET folded", sqlite3.SQLITE_IOERR_WRITE)
+        disk.fail("UPDATE folded", sqlite3.SQLITE_IOERR_WRITE)
         await settle(state, verdicts=[verdict("lea", 3)])
 
         async def is_refused() -> bool:
@@ -173,6 +174,7 @@ async def test_a_row_that_cannot_be_folded_stops_the_state_file_instead_of_hangi
 
         def spoil(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO verdicts (consumer, through, folded, packed) VALUES (1, 5, 0, x'c1')")
+            state._folding.note(1)
 
         await state._writer.run(spoil)
         state._writer.nudge()

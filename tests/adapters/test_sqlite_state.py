@@ -156,8 +156,10 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
     await made.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "ALTER TABLE ledger DROP COLUMN consents; DROP TABLE run; DROP TABLE run_fate; DROP TABLE alert"
+            "ALTER TABLE ledger DROP COLUMN consents; DROP TABLE run; DROP TABLE run_fate; DROP TABLE alert; "
+            "DROP TABLE folded; DROP TABLE part; DROP TABLE block"
         )
+        connection.execute("INSERT INTO ledger VALUES (1, ?, 'delivered', '', 3, 3, x'', 1.0, 'a1')", (LEA,))
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     upgraded = SqliteState(path)
@@ -167,7 +169,13 @@ async def test_a_file_of_the_first_format_is_upgraded_where_it_stands(tmp_path: 
     assert (entry.attendee_id, entry.consents) == ("a1", b"")
     await settle(upgraded, verdicts=[verdict("lea", 5, consents=b"no")])
     await upgraded.close()
+    upgraded = SqliteState(path)
+    await upgraded.open()
+    entry = (await upgraded.keys("plain", [LEA]))[LEA].entry
+    assert entry is not None
+    assert (entry.settled_through, entry.confirmed_through, entry.attendee_id, entry.consents) == (5, 3, "a1", b"no")
+    await upgraded.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (sql.FORMAT.version,)
-        assert connection.execute("SELECT consents FROM ledger").fetchone() == (b"no",)
+        assert connection.execute("SELECT count(*) FROM ledger").fetchone() == (0,), "it is in parts now"
     connection.close()

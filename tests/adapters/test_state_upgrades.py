@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.adapters.sqlite import SqliteState
@@ -13,6 +14,7 @@ from engine.adapters.sqlite.file_format import FIRST_VERSION, FileFormat
 from engine.adapters.sqlite.files import prepare_file
 from engine.adapters.sqlite.inspection import inspect_state
 from engine.adapters.sqlite.state_sql import FORMAT
+from engine.core.codec import VerdictRow, pack_verdicts
 from engine.errors import DataDirectoryError, NoSpace
 from engine.testing.contracts.harness import key_of
 from engine.testing.contracts.state_data import consumer_of, consumer_state, settle, verdict, waiting
@@ -117,6 +119,33 @@ async def test_a_state_file_of_every_version_is_worked_on_as_if_it_were_new(made
         await state.close()
     assert version(path) == FORMAT.version
     assert inspect_state(path).problems == []
+
+
+async def test_the_ledger_of_an_older_file_is_taken_over_with_what_was_not_in_it_yet(tmp_path: Path) -> None:
+    """Entries stood in a table one by one, and each verdict row said for itself whether it was in there."""
+    path = tmp_path / "state.db"
+    make_state(path, 4)
+    older, newer, last = (verdict("lea", at, at, digest=b"%d" % at) for at in (8, 9, 10))
+    others = [verdict(f"p{number}", 9) for number in range(300)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for entry in [newer, *others]:
+            values = msgspec.structs.astuple(entry)
+            connection.execute(f"INSERT INTO ledger VALUES (1, {', '.join('?' * len(values))})", values)
+        for entry, folded in ((older, 1), (newer, 1), (last, 0)):
+            packed = pack_verdicts(VerdictRow([entry], []))
+            row = (entry.settled_through, folded, packed)
+            connection.execute("INSERT INTO verdicts (consumer, through, folded, packed) VALUES (1, ?, ?, ?)", row)
+    for _ in range(2):
+        state = SqliteState(path)
+        await state.open()
+        try:
+            found = await state.keys("plain", [last.key, *(entry.key for entry in others)])
+            assert found[last.key].entry == last
+            assert [found[entry.key].entry for entry in others] == others
+            assert await state.accounted("plain") == {last.key: 10}
+        finally:
+            await state.close()
+    assert rows(path, "SELECT count(*) FROM ledger") == [(0,)]
 
 
 @pytest.mark.parametrize("made_by", VERSIONS)

@@ -11,13 +11,17 @@ from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from engine import Config, Engine
+from engine.adapters.sqlite import parts
+from engine.adapters.sqlite.folding import Folding
 from engine.assembly.offline import open_control
 from engine.cli.app import app
-from engine.core.codec import pack_profile, unpack_profile
+from engine.core.codec import decode_entry, encode_entry, pack_profile, unpack_profile
 from engine.errors import DataDirectoryError
+from engine.model import LedgerEntry
 from engine.testing.destination import FakeDestination, Step, reject
 
 Damage = Callable[[sqlite3.Connection], object]
@@ -26,6 +30,7 @@ Damage = Callable[[sqlite3.Connection], object]
 def config_of(folder: Path, buffer: int = 40) -> Config:
     return Config.from_dict(
         {
+            "journal": {"kind": "sqlite"},  # its rows are damaged on purpose
             "buffer": {"max_profiles": buffer},
             "account": [{"rate": {"requests_per_second": 2_000.0, "burst": 20}}],
             "destination": [
@@ -90,6 +95,21 @@ def sql(statement: str) -> Damage:
     return damage
 
 
+def ledger(change: Callable[[LedgerEntry], LedgerEntry]) -> Damage:
+    """Every entry of the ledger changed, as if it had been written so."""
+
+    def changed(raws: list[bytes]) -> list[bytes]:
+        return [encode_entry(change(decode_entry(raw))) for raw in raws]
+
+    def damage(connection: sqlite3.Connection) -> object:
+        Folding(1).fold_some(connection)
+        blocks = connection.execute("SELECT id FROM block").fetchall()
+        assert blocks, "it did no damage"
+        return [parts.rewrite(connection, id, changed) for (id,) in blocks]
+
+    return damage
+
+
 def test_the_files_as_they_were_left_are_in_order(filled: Path, tmp_path: Path) -> None:
     report = anyio.run(audited, damaged(filled, tmp_path, "state.db", lambda connection: None))
     assert (report["ok"], report["problems"]) == (True, [])
@@ -140,18 +160,18 @@ STATE: dict[str, tuple[Damage, str]] = {
     ),
     "start": (sql("UPDATE consumer SET start = watermark + 1 WHERE name = 'demo'"), "is below its start"),
     "ledger, settled": (
-        sql("UPDATE ledger SET settled_through = 1000000"),
+        ledger(lambda entry: replace(entry, settled_through=1_000_000)),
         "and the journal ends before 81: acknowledged events were lost",
     ),
     "ledger, confirmed": (
-        sql("UPDATE ledger SET settled_through = 1000000, confirmed_through = 1000000"),
+        ledger(lambda entry: replace(entry, settled_through=1_000_000, confirmed_through=1_000_000)),
         "acknowledged events were lost",
     ),
     "ledger, backwards": (
-        sql("UPDATE ledger SET confirmed_through = settled_through + 1"),
+        ledger(lambda entry: replace(entry, confirmed_through=entry.settled_through + 1)),
         "ledger rows confirm more than is settled",
     ),
-    "ledger, key": (sql("UPDATE ledger SET key = x'00' || key"), "ledger rows have a key that is none"),
+    "ledger, key": (ledger(lambda entry: replace(entry, key=entry.key + b"0")), "ledger rows have a key that is none"),
     "verdicts, through": (
         sql("UPDATE verdicts SET through = through - 1"),
         "and says",

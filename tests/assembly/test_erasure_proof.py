@@ -27,6 +27,7 @@ EMAIL = "léa.martin@example.com"
 PHONE = "+33320000000"
 LEA = {"email": EMAIL, "phone": PHONE, "city": "Lille", "consents": {"marketing.email": "y"}}
 ANA = {"email": "ana@example.com", "city": "Lens", "consents": {"marketing.email": "y"}}
+JOURNALS = {"sqlite": "journal.db", "segments": "journal-000001.segment"}
 OTHERS = [{"email": f"p{n}@example.com", "consents": {"marketing.email": "y"}} for n in range(3)]
 
 
@@ -46,14 +47,15 @@ class Slow(FakeDestination):
 class Stage:
     """An engine on disk with four destinations: one that stores, one that rejects, a slow one and a paused one."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory / "var"
+    def __init__(self, directory: Path, kind: str) -> None:
+        self.directory, self.journal = directory / "var", JOURNALS[kind]
         names = ("stores", "rejects", "slow", "paused")
         consent = [{"required": "marketing.email"}]
         destinations = [{"name": it, "event_code": it, "start_at": "oldest", "consent": consent} for it in names]
         self.config = Config.from_dict(
             {
                 "ingress": {"port": 0},
+                "journal": {"kind": kind},
                 "account": [{"rate": {"requests_per_second": 1_000.0, "burst": 10}}],
                 "destination": destinations,
             },
@@ -101,12 +103,12 @@ class Stage:
         return any(it.held is not None for it in stored.values())
 
 
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+@pytest.fixture(params=JOURNALS)
+def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Whatever holds back the watermark is held at once."""
     monkeypatch.setattr(holding, "STRAGGLER_SPAN_EVENTS", -1)
     monkeypatch.setattr(holding, "STRAGGLERS_EVERY_SECONDS", 0.0)
-    return Stage(tmp_path)
+    return Stage(tmp_path, str(request.param))
 
 
 async def proof(engine: Engine, offset: object, wait_seconds: float = 20.0) -> dict[str, Any]:
@@ -120,14 +122,14 @@ async def test_a_forget_leaves_no_byte_of_the_person_in_any_file(stage: Stage) -
     async with stage.engine() as engine:
         await stage.spread(engine)
         before = stage.left(EMAIL, PHONE)
-        assert any(name.startswith("journal.db") for name in before)
+        assert any(name.startswith(stage.journal) for name in before)
         assert any(name.startswith("state.db") for name in before), "dead-lettered and held"
         ordered = await engine.forget(EMAIL)
         stage.slow.released.set()
         report = await proof(engine, ordered["offset"])
         assert stage.left(EMAIL, PHONE) == {}
         assert (report["done"], report["ok"], report["found"]) == (True, True, 0)
-        assert {it["file"] for it in report["files"]} >= {"journal.db", "state.db"}
+        assert {it["file"] for it in report["files"]} >= {stage.journal, "state.db"}
         assert stage.left(ANA["email"]), "nobody else is touched"
         audit = await engine.control.audit()
         assert audit["ok"], audit

@@ -1,4 +1,4 @@
-"""The canonical workload with real processes, as short as it can be."""
+"""The instrument with real processes, as short as it can be."""
 
 from __future__ import annotations
 
@@ -7,54 +7,98 @@ import subprocess
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from engine.bench.results import Report
+from benchmarks.result import Run, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(170)]
 
 
-def run(arguments: list[str], tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=160
-    )
-
-
-def test_the_quick_run_measures_every_part_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    work, out = tmp_path / "work", tmp_path / "report.json"
+def run(arguments: list[str], tmp_path: Path) -> tuple[subprocess.CompletedProcess[str], Run | None]:
+    """In an empty folder, which has to be empty again."""
+    work, out = tmp_path / "work", tmp_path / "result.json"
     work.mkdir()
-    done = run(["benchmarks", "--quick", "--dir", str(work), "--json", str(out)], tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Targets" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments, "--quick", "--dir", str(work), "--json", str(out)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=160,
+    )
     assert list(work.iterdir()) == []
-    report = msgspec.json.decode(out.read_bytes(), type=Report)
-    assert {(it.encoding, it.events_per_request) for it in report.cells} == {
-        (encoding, n) for encoding in ("single", "array") for n in (1, 10, 100)
-    }
-    for cell in report.cells:
-        assert cell.events > 0
-        assert cell.failed == 0
-        assert all(it.delivered is not None and it.delivered.count > 0 for it in cell.latencies)
-    assert report.floors.bare_post_us
-    assert report.peers
+    return done, read(out) if out.exists() else None
+
+
+def test_traffic_is_measured_end_to_end(tmp_path: Path) -> None:
+    done, found = run(["run", "array-10", "single-1", "aep", "--no-peers", "--html", "page.html"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert found is not None
+    assert set(found.scenarios()) == {"single-1", "array-10", "aep"}
+    for subject in found.subjects:
+        assert subject.status == "ok", subject.reason
+        (phase,) = subject.saturation
+        assert phase.stored_profiles == phase.events > 0
+        assert phase.failed == 0
+        assert phase.cpu_us_per_event
+        for load in subject.loads:
+            assert load.status == "not measured" or (load.delivered and load.delivered.count == load.events)
+    assert "array-10" in (tmp_path / "page.html").read_text()
+
+
+def test_people_that_come_again_are_delivered_in_fewer_profiles(tmp_path: Path) -> None:
+    done, found = run(["run", "repeats-99"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert found is not None
+    (phase,) = found.subjects[0].saturation
+    assert phase.stored_profiles < phase.events
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("names", "figure"),
     [
-        (["benchmarks.memory", "--profiles", "5000", "--end-to-end", "5000"], "overhead"),
-        (["benchmarks.rate", "--rates", "100", "--seconds", "1"], "windows over"),
-        (["benchmarks.recovery", "--events", "2000"], "first dispatch"),
+        (["memory", "--size", "5000"], "overhead_bytes_per_profile"),
+        (["limit-100-1"], "windows_over"),
+        (["recovery", "--size", "2000"], "first_dispatch_seconds"),
+        (["fleet", "--size", "2000"], "exponent_of_cpu_us_per_event"),
+        (["growth", "--size", "10000"], "cpu_us_per_event"),
+        (["outage", "--size", "2"], "caught_up_after_seconds"),
+        (["backfill", "--size", "5000"], "p99_beside_over_alone"),
+        (["floors"], "sum_of_parts_100_cpu_us_per_event"),
     ],
+    ids=lambda it: it[0] if isinstance(it, list) else "",
 )
-def test_each_script_ends_by_itself_and_removes_its_folder(arguments: list[str], said: str, tmp_path: Path) -> None:
-    work = tmp_path / "work"
-    work.mkdir()
-    done = run([*arguments, "--dir", str(work)], tmp_path)
+def test_every_scenario_of_its_own_ends_by_itself(names: list[str], figure: str, tmp_path: Path) -> None:
+    done, found = run(["run", *names], tmp_path)
     assert done.returncode == 0, done.stderr
-    assert said in done.stdout
-    assert list(work.iterdir()) == []
+    assert found is not None
+    assert [it.reason for it in found.subjects if it.status != "ok"] == []
+    assert figure in found.subjects[-1].figures
+
+
+def test_two_variants_are_compared_in_turns(tmp_path: Path) -> None:
+    arguments = ["compare", "array-10", "--a", "journal.kind=sqlite", "--b", "journal.kind=memory", "--repeats", "2"]
+    done, found = run(arguments, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert found is not None
+    assert [(it.system, len(it.measured)) for it in found.subjects] == [("a", 2), ("b", 2)]
+
+
+def test_what_cannot_start_has_a_reason_and_no_figure(tmp_path: Path) -> None:
+    done, found = run(["run", "array-10", "--no-peers", "--variant", "journal.kind=kafka"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert found is not None
+    (subject,) = found.subjects
+    assert subject.status == "not measured"
+    assert "Kafka" in subject.reason
+    assert subject.saturation == []
+    assert "Not measured" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["run", "arry-10"], "arry-10"), (["run", "--variant", "x"], "'x'")])
+def test_a_slip_is_named_before_anything_starts(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done, found = run(arguments, tmp_path)
+    assert (done.returncode, found) == (2, None)
+    assert said in done.stderr

@@ -69,20 +69,25 @@ def a_submitter_who_leaves_ends_the_commit(monkeypatch: pytest.MonkeyPatch) -> N
             stage._hand_over(submission.append)
             submission.done.set_result(submission.append.first)  # raises for whoever was cancelled
 
+    async def accept(intake: EngineIntake, append: Append, /, *, owner: str = "") -> str:
+        first = await intake._pipeline.commit.hand_in(append)
+        return intake._receipt_of(append, owner, first)
+
     monkeypatch.setattr(CommitStage, "_hand_over_all", answer)
+    monkeypatch.setattr(EngineIntake, "accept", accept)
 
 
 @bug("AWorkingDay", "caller:submit")
 def whoever_leaves_takes_his_neighbour_with_him(monkeypatch: pytest.MonkeyPatch) -> None:
     """One future for all who wait, and nothing between it and them."""
-    original = CommitStage.submit
+    original = EngineIntake.accept
 
-    async def submit(stage: CommitStage, append: Append) -> int:
-        if stage._front:
-            await stage._front[-1].done
-        return await original(stage, append)
+    async def accept(intake: EngineIntake, append: Append, /, *, owner: str = "") -> str:
+        if intake._pipeline.commit._front:
+            await intake._pipeline.commit._front[-1].done
+        return await original(intake, append, owner=owner)
 
-    monkeypatch.setattr(CommitStage, "submit", submit)
+    monkeypatch.setattr(EngineIntake, "accept", accept)
 
 
 @bug("AWorkingDay", "engine.pipeline.settler.Settler.run")

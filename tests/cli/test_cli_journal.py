@@ -10,10 +10,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import Result
 
 from engine.adapters.data_directory import owned
+from engine.adapters.segments.layout import HEADER_BYTES, read_header
 from engine.assembly import Engine
 from engine.config import Config
 from engine.testing import FakeDestination
@@ -23,6 +25,7 @@ CONFIG = """
 [engine]
 data_dir = "var"
 [journal]
+kind = "{kind}"
 min_free_bytes = 0
 [[account]]
 environment = "sandbox"
@@ -36,12 +39,23 @@ name = "second"
 event_code = "second"
 """
 PEOPLE = [{"email": f"person{number}@example.com", "city": "x" * 200} for number in range(40)]
-FILES = ["journal.db", "state.db"]
+FILES = {"sqlite": "journal.db", "segments": "journal-000001.segment"}
+
+
+@pytest.fixture(params=FILES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def config(config_file: Callable[..., Path]) -> Path:
-    return config_file(CONFIG)
+def journal(kind: str) -> str:
+    """The name of its file."""
+    return FILES[kind]
+
+
+@pytest.fixture
+def config(kind: str, config_file: Callable[..., Path]) -> Path:
+    return config_file(CONFIG.replace("{kind}", kind))
 
 
 @pytest.fixture
@@ -78,8 +92,12 @@ def turn_a_bit(path: Path, text: bytes) -> None:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    names = [f"{name}{suffix}" for name in FILES for suffix in ("", "-wal")]
-    return {name: (directory / name).read_bytes() for name in names if (directory / name).exists()}
+    kept = ("journal", "state.db")
+    return {
+        path.name: path.read_bytes()
+        for path in directory.iterdir()
+        if path.name.startswith(kept) and not path.name.endswith("-shm")
+    }
 
 
 def test_whole_files_are_called_whole(run: Run, data: Path) -> None:
@@ -95,18 +113,20 @@ def test_whole_files_are_called_whole(run: Run, data: Path) -> None:
     assert "ok: nothing is damaged" in run("journal", "check").stdout
 
 
-def test_a_damaged_row_is_named_and_the_rest_can_be_saved_and_delivered(run: Run, data: Path, config: Path) -> None:
-    turn_a_bit(data / "journal.db", b"person7@example.com")
+def test_a_damaged_row_is_named_and_the_rest_can_be_saved_and_delivered(
+    run: Run, data: Path, config: Path, journal: str
+) -> None:
+    turn_a_bit(data / journal, b"person7@example.com")
     before = contents(data)
     result = run("journal", "check")
     assert result.exit_code == 1
-    assert "journal.db: offsets 7 to 7 cannot be read" in result.stderr
+    assert ": offsets 7 to 7 cannot be read" in result.stderr
     assert "--salvage" in result.stderr
     assert "NOT ok: 1 events are lost" in result.stdout
     assert "person" not in result.output, "data of people stays in the files"
     saved = run("journal", "check", "--salvage", str(data.with_name("saved")), "--json")
     assert saved.exit_code == 1
-    assert json.loads(saved.stdout)["salvaged"]["files"] == FILES
+    assert json.loads(saved.stdout)["salvaged"]["files"] == [journal, "state.db"]
     assert contents(data) == before
     data.rename(data.with_name("damaged"))
     data.with_name("saved").rename(data)
@@ -133,17 +153,31 @@ def test_a_missing_state_file_is_a_problem(run: Run, data: Path) -> None:
     assert "state.db is missing" in result.stderr
 
 
-def test_a_missing_journal_is_a_problem(run: Run, data: Path) -> None:
-    (data / "journal.db").unlink()
+def test_a_missing_journal_is_a_problem(run: Run, data: Path, journal: str) -> None:
+    (data / journal).unlink()
     result = run("journal", "check")
     assert result.exit_code == 1
     assert "offsets" in result.stderr
 
 
-@pytest.mark.parametrize("name", FILES)
+def make_newer(path: Path) -> None:
+    if path.suffix == ".db":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        return
+    content = path.read_bytes()
+    header = read_header(content)
+    assert header is not None
+    path.write_bytes(msgspec.structs.replace(header, version=99).packed() + content[HEADER_BYTES:])
+
+
+@pytest.fixture(params=["journal", "state"])
+def name(request: pytest.FixtureRequest, journal: str) -> str:
+    return journal if request.param == "journal" else "state.db"
+
+
 def test_a_file_of_a_newer_version_is_left_alone(name: str, run: Run, data: Path) -> None:
-    with closing(sqlite3.connect(data / name)) as connection:
-        connection.execute("PRAGMA user_version = 99")
+    make_newer(data / name)
     before = contents(data)
     result = run("journal", "check", "--salvage", str(data.with_name("saved")))
     assert result.exit_code == 1
@@ -152,15 +186,13 @@ def test_a_file_of_a_newer_version_is_left_alone(name: str, run: Run, data: Path
     assert not (data.with_name("saved") / name).exists()
 
 
-@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("command", [["status"], ["audit"], ["destinations", "list"], ["backup", "copy"], ["serve"]])
 @pytest.mark.parametrize("damage", ["newer", "garbage"])
 def test_no_command_repairs_a_file_it_cannot_read(
     name: str, command: list[str], damage: str, run: Run, data: Path
 ) -> None:
     if damage == "newer":
-        with closing(sqlite3.connect(data / name)) as connection:
-            connection.execute("PRAGMA user_version = 99")
+        make_newer(data / name)
     else:
         (data / name).write_bytes(b"these are the notes of the last meeting\n" * 200)
     before = (data / name).read_bytes()

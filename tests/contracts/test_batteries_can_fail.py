@@ -343,7 +343,7 @@ class AccountsForTheLedger(KeptInMemory):
 
     async def prune(self, now: float, /) -> None:
         await super().prune(now)
-        await self._writer.run(lambda connection: connection.execute("DELETE FROM verdicts WHERE folded = 1"))
+        await self._writer.run(lambda connection: connection.execute("DELETE FROM verdicts"))
 
 
 class IgnoresTheWatermark(KeptInMemory):

@@ -36,12 +36,21 @@ class KeptInMemory(SqliteState):
 
 
 class TestStateOnDisk(StateContract):
+    fold_keys = 1
+
     def make(self, directory: Path, limits: Limits, /) -> State:
         self.disk = FaultyDisk()
-        return SqliteState(directory / "state.db", connect=self.disk.connect, **limits_of(limits))
+        options: dict[str, Any] = {"fold_keys": self.fold_keys, "connect": self.disk.connect, **limits_of(limits)}
+        return SqliteState(directory / "state.db", **options)
 
     def fail_next_settle(self, state: State, error: type[NoSpace] | type[StorageFailed], /) -> None:
         self.disk.fail("COMMIT", sqlite3.SQLITE_FULL if error is NoSpace else sqlite3.SQLITE_IOERR_FSYNC)
+
+
+class TestStateThatFoldsLate(TestStateOnDisk):
+    """So that most of what is asked for is not in the ledger yet."""
+
+    fold_keys = 1_000
 
 
 class TestStateInMemory(StateContract):
@@ -49,7 +58,7 @@ class TestStateInMemory(StateContract):
     storage_can_fail = False
 
     def make(self, directory: Path, limits: Limits, /) -> State:
-        return KeptInMemory(None, **limits_of(limits))
+        return KeptInMemory(None, fold_keys=30, **limits_of(limits))
 
     def reopen(self, state: State, directory: Path, limits: Limits, /) -> State:
         return state

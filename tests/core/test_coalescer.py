@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.core.coalescer import Coalescer
 from engine.core.fold import events_of, fold_held, fold_under
 from engine.core.handover import fold_replays
+from engine.core.receipts import listed
 from engine.model import NOTHING, Event, Held, HeldKind, Kind, Lane, LedgerEntry, Membership, Profile
 
 KEYS = [bytes([n]) * 32 for n in range(6)]
@@ -56,6 +57,16 @@ class Machine(RuleBasedStateMachine):
         self.position += 1
         self.now += 1
 
+    @rule(keys=st.lists(st.sampled_from(KEYS), max_size=8), lane=st.sampled_from(list(Lane)))
+    def add_all(self, keys: list[bytes], lane: Lane) -> None:
+        first = self.position
+        for key in keys:
+            self.waiting.setdefault(key, {})[self.position] = {"d": self.position}
+            self.position += 1
+        events = [event(key, d=offset) for offset, key in enumerate(keys, first)]
+        assert self.coalescer.add_all(events, first, lane, self.now) == len(keys)
+        self.now += 1
+
     @rule(lane=st.sampled_from(list(Lane)), fresh_first=st.booleans())
     def lease(self, lane: Lane, fresh_first: bool) -> None:
         profile = lease_any(self.coalescer, lane, fresh_first=fresh_first)
@@ -90,6 +101,14 @@ class Machine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.leased)))
         assert events_of(self.coalescer.settle(key)) == len(self.leased.pop(key))
+
+    @precondition(lambda self: self.leased)
+    @rule(data=st.data())
+    def settle_all(self, data: st.DataObject) -> None:
+        some = data.draw(st.sets(st.sampled_from(sorted(self.leased))))
+        profiles = [one for one in self.coalescer.leased_profiles() if one.key in some]
+        self.coalescer.settle_all(profiles)
+        assert sum(map(events_of, profiles)) == sum(len(self.leased.pop(key)) for key in some)
 
     @precondition(lambda self: self.leased)
     @rule(data=st.data(), wait=st.sampled_from([None, 1.0, 5.0]))
@@ -218,6 +237,33 @@ def test_what_came_back_waits_for_the_others_when_it_has_to(coalescer: Coalescer
     taken = coalescer.lease_oldest(Lane.LIVE, 3, 1_000, fresh_first=True)
     assert [profile.key for profile in taken] == [KEYS[1], KEYS[2]]
     assert [profile.key for profile in coalescer.lease_oldest(Lane.LIVE, 3, 1_000, fresh_first=True)] == [KEYS[0]]
+
+
+def test_an_append_is_taken_in_up_to_the_first_event_of_another_kind(coalescer: Coalescer) -> None:
+    forget = Event(KEYS[3], b"{}", kind=Kind.FORGET)
+    events = [event(KEYS[0], a=1), event(KEYS[1], a=2), forget, event(KEYS[2], a=3)]
+    assert coalescer.add_all(events, 7, Lane.LIVE, 5.0) == 2
+    assert (len(coalescer), coalescer.events, coalescer.watermark(9)) == (2, 2, 7)
+    assert coalescer.add_all([forget], 9, Lane.LIVE, 5.0, kind=Kind.FORGET) == 1
+
+
+def test_what_is_known_of_an_append_is_known_of_each_of_its_profiles(coalescer: Coalescer) -> None:
+    asker = object()
+    coalescer.add_all([event(KEYS[0], a=1)], 6, Lane.BACKFILL, 4.0, certain=False, still_seconds=2.0)
+    coalescer.add_all(
+        [event(KEYS[0], a=1), event(KEYS[1], a=2), event(KEYS[0], b=3)],
+        7,
+        Lane.LIVE,
+        5.0,
+        still_seconds=3.0,
+        tracker=asker,
+    )
+    (first, _), (second, _) = coalescer.find(KEYS[0]), coalescer.find(KEYS[1])
+    assert first is not None
+    assert second is not None
+    assert (first.certain, first.still_seconds, first.oldest_at, first.lane) == (False, 2.0, 4.0, Lane.LIVE)
+    assert (second.certain, second.still_seconds, second.oldest_at, second.lowest) == (True, 3.0, 5.0, 8)
+    assert (listed(first.receipts, first.last), listed(second.receipts, 8)) == ([(asker, 9, 2)], [(asker, 8, 1)])
 
 
 def test_what_comes_while_a_key_is_leased_waits_behind_it_and_wins(coalescer: Coalescer) -> None:

@@ -30,7 +30,7 @@ def test_a_replay_brings_what_the_letter_knew(coalescer: Coalescer) -> None:
     replayed = Event(ANNA, b"{}", 1, audiences, kind=Kind.REPLAY, through=5, letter=7)
     coalescer.add_replay(replayed, 20, 2.0, certain=False, tracker=ASKER)
     part = Profile(ANNA, b"{}", 1, Lane.REPLAY, NOTHING, 5, 20, 1, 2.0, audiences, letter=7, certain=False)
-    part.receipts = [(ASKER, 20, 1)]
+    part.receipts = ASKER
     slot = coalescer.find(ANNA)[0]
     assert slot is not None
     assert slot.under == [part]

@@ -91,4 +91,4 @@ def test_what_was_unloaded_leaves_memory_while_an_old_profile_waits(monkeypatch:
         assert coalescer.watermark(offset + 1) == 0
     assert len(coalescer) == 1
     assert len(coalescer._queues[Lane.BACKFILL].fresh) <= 110
-    assert len(coalescer._offsets) <= 110
+    assert len(coalescer._lowest.at) <= 110

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.receipts import TIDY_EVERY, ReceiptId, Receipts, Tracker, follow, read_id
+from engine.core.receipts import TIDY_EVERY, ReceiptId, Receipts, Tracker, follow, listed, read_id
 from engine.model import Outcome
 
 NAMES = ("plain", "listing")
@@ -194,3 +194,16 @@ def test_a_tracker_that_fell_out_says_so() -> None:
     receipts.add(oldest)
     receipts.add(Tracker(1, 1, ["a"]))
     assert oldest.followed is False
+
+
+def test_one_tracker_alone_stands_for_one_event() -> None:
+    several = [("a", 3, 2), ("b", 4, 1)]
+    assert listed(None, 7) == []
+    assert listed("a", 7) == [("a", 7, 1)]
+    assert listed(several, 7) is several
+
+
+def test_what_nobody_counted_yet_is_pending_in_full() -> None:
+    tracker = Tracker(0, 3, NAMES)
+    assert {name: row["pending"] for name, row in tracker.report().items()} == {"plain": 3, "listing": 3}
+    assert not tracker.settled

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.dispatcher.recent import Recent
 from engine.model import NOTHING, LedgerEntry
-from engine.ports import KeyState, Transition
+from engine.ports import KeyState
 
 KEY = bytes(32)
 
@@ -62,11 +62,12 @@ async def test_a_forget_that_became_durable_during_the_question_counts_too() -> 
     recent = Recent()
     recent.forget(KEY, 4)
     recent.note(entry(6))
+    recent.taken()
 
     class Slow(Stored):
         async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
             answer = await super().keys(consumer, keys)
-            recent.durable(Transition("demo", forget=[(KEY, 4)]))
+            recent.durable()
             return answer
 
     found = await recent.look_up(Slow(entry(2, 2, b"said")), "demo", [KEY])  # type: ignore[arg-type]
@@ -78,6 +79,7 @@ async def test_once_it_is_durable_the_file_answers_alone() -> None:
     recent = Recent()
     mine = entry(5)
     recent.note(mine)
-    recent.durable(Transition("demo", verdicts=[mine]))
+    recent.taken()
+    recent.durable()
     stored = entry(5, 5, b"said")
     assert await look_up(recent, stored) is stored

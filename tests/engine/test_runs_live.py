@@ -170,10 +170,11 @@ async def test_an_audit_finds_a_run_that_does_not_add_up() -> None:
             ("UPDATE run SET events = events + 1", "its runs hold 2 events delivered, and 1 are counted"),
             ("UPDATE run_fate SET events = events + 1 WHERE audience = ''", "in 1 of its runs"),
         ):
-            await scene.state._execute(damage, ())
+            await scene.state._writer.run(lambda connection, damage=damage: connection.execute(damage))  # type: ignore[misc]
             report = await engine.control.audit()
             assert any(found in str(problem) for problem in report["problems"]), report["problems"]  # type: ignore[attr-defined]
-            await scene.state._execute(damage.replace("+ 1", "- 1"), ())
+            undo = damage.replace("+ 1", "- 1")
+            await scene.state._writer.run(lambda connection, undo=undo: connection.execute(undo))  # type: ignore[misc]
 
 
 @on_virtual_time

@@ -69,7 +69,7 @@ def a_forget_leaves_what_was_said() -> None:
 
     def forget(original: Callable[..., None], recent: Recent, key: bytes, offset: int) -> None:
         original(recent, key, offset)
-        recent._forgets.clear()
+        recent._open.forgets.clear()
 
     swap(Recent, "forget", forget)
 

@@ -48,13 +48,14 @@ def two_leases_of_a_key() -> None:
     def may_go(coalescer: Coalescer, profile: Profile, lane: Lane) -> bool:
         return profile.lane == lane and coalescer._waiting.get(profile.key) is profile
 
-    def enter(original: Callable[..., None], coalescer: Coalescer, profile: Profile, offset: int) -> None:
+    def add_all(original: Callable[..., int], coalescer: Coalescer, *given: Any, **named: Any) -> int:
         leased, coalescer._leased = coalescer._leased, {}
-        original(coalescer, profile, offset)
+        taken = original(coalescer, *given, **named)
         coalescer._leased = leased
+        return taken
 
     Coalescer._may_go = may_go  # type: ignore[method-assign]
-    swap(Coalescer, "_enter", enter)
+    swap(Coalescer, "add_all", add_all)
 
 
 @bug(4, "tests/core/test_fold.py::test_a_held_copy_of_what_is_already_merged_in_is_not_folded_again")

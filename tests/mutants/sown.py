@@ -17,6 +17,7 @@ import bugs_changes
 import bugs_consent
 import bugs_edges
 import bugs_fold
+import bugs_segments
 import bugs_storage
 import bugs_wire
 import pytest
@@ -31,6 +32,7 @@ __all__ = [
     "bugs_consent",
     "bugs_edges",
     "bugs_fold",
+    "bugs_segments",
     "bugs_storage",
     "bugs_wire",
 ]

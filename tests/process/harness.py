@@ -18,6 +18,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+from engine.config.tables import JournalConfig
 from engine.sandbox import fold_digest
 
 START_SECONDS = 60.0
@@ -28,6 +29,8 @@ FIELDS = ("city", "zip", "jobtitle", "companyname")
 ADDRESS = re.compile(r"[\w.+-]+(?:@|%40|\\\\u0040)people\.example", re.I)
 TOKEN = re.compile(r"tok-\w{40}")
 ROOT = Path(__file__).resolve().parents[2]
+JOURNAL_KIND = os.environ.get("JOURNAL_KIND", JournalConfig().kind)
+"""Of every engine that is started here; "sqlite" or "segments"."""
 
 
 class Result(msgspec.Struct):
@@ -471,7 +474,7 @@ def defaults(sandbox_url: str) -> dict[str, Any]:
     return {
         "engine": {"data_dir": "data", "drain_timeout_seconds": 3.0},
         "ingress": {"port": 0},
-        "journal": {"min_free_bytes": 1},
+        "journal": {"kind": JOURNAL_KIND, "min_free_bytes": 1},
         "source": [{"mapping": {"x_version": "x_version"}}],
         "account": [
             {

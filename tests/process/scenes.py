@@ -40,10 +40,10 @@ async def in_a_commit(victim: Victim) -> bool:
     await victim.up()
     await victim.within(0.2)
     if victim.source.random() < 0.5:
-        return await victim.kill_at_write("journal.db")
+        return await victim.kill_at_write("journal")
     victim.rest(True)
     large = asyncio.create_task(victim.sender.send(victim.source.choices(victim.sender.people, k=COMMIT_EVENTS)))
-    killed = await victim.kill_at_write("journal.db")
+    killed = await victim.kill_at_write("journal")
     await large
     victim.rest(False)
     return killed

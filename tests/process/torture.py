@@ -21,8 +21,9 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from harness import Oracle, Place, Producer, Program, Request, Sandbox, place_at, sandbox_at, until
+from harness import JOURNAL_KIND, Oracle, Place, Producer, Program, Request, Sandbox, place_at, sandbox_at, until
 
+from engine.adapters.segments.inspection import inspect_journal
 from engine.adapters.sqlite.wal import examine
 
 RATE, BURST = 1_000.0, 10
@@ -161,15 +162,17 @@ class Victim:
         assert alive or await engine.ended() == 0, engine.said()
         await engine.kill()
         self.figures.kills += alive
-        for file in ("journal.db", "state.db"):
-            self.figures.torn[file] += examine(self.place.folder / "data" / file).discarded > 0
+        data = self.place.folder / "data"
+        self.figures.torn["journal"] += torn_journal(data)
+        self.figures.torn["state.db"] += examine(data / "state.db").discarded > 0
         return alive
 
     async def kill_at_write(self, file: str) -> bool:
-        """-9 as soon as something is being written to this file."""
+        """-9 as soon as something is being written to this file, or to the journal."""
         assert self.place.engine is not None
-        wal, pid = self.place.folder / "data" / f"{file}-wal", self.place.engine.pid
-        written = await asyncio.to_thread(kill_at_write, pid, wal, self.source.choice((0.0, 0.0003, 0.001, 0.003)))
+        data, pid = self.place.folder / "data", self.place.engine.pid
+        path = written_last(data) if file == "journal" else data / f"{file}-wal"
+        written = await asyncio.to_thread(kill_at_write, pid, path, self.source.choice((0.0, 0.0003, 0.001, 0.003)))
         return await self.kill(sent=True) and written
 
     def rest(self, resting: bool) -> None:
@@ -233,6 +236,20 @@ async def victim_at(folder: Path, name: str, source: random.Random) -> AsyncIter
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10.0)) as http,
     ):
         yield Victim(place, sandbox, http, source, name)
+
+
+def torn_journal(data: Path) -> bool:
+    """Does it end in a commit that was never finished?"""
+    if JOURNAL_KIND == "segments":
+        return inspect_journal(data, []).discarded_frames > 0
+    return examine(data / "journal.db").discarded > 0
+
+
+def written_last(data: Path) -> Path:
+    """Where the next commit of the journal is going to be written."""
+    if JOURNAL_KIND == "segments":
+        return max(data.glob("journal-*.segment"), key=lambda path: path.stat().st_mtime_ns)
+    return data / "journal.db-wal"
 
 
 def kill_at_write(pid: int, file: Path, after_seconds: float) -> bool:

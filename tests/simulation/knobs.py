@@ -80,7 +80,8 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True):
     # -- the end of a life
     stops: float  # it is stopped instead of killed
     moment: str  # "turn", "time", "store", "commit", "settle"
-    storage: str  # "memory": commits are whole or not there; "files": SQLite's own, byte by byte
+    storage: str  # "memory": commits are whole or not there; "files": real ones, byte by byte
+    files: str  # which: "sqlite", "segments"
 
     @classmethod
     def draw(cls, seed: int, **fixed: Any) -> Knobs:
@@ -163,6 +164,7 @@ def _drawn(source: random.Random) -> dict[str, Any]:
         "storage": choose(["memory"] * 5 + ["files"]),
         "edits": sometimes(0.3, 0.5),
         "unheard": sometimes(0.7, 0.5),
+        "files": choose(["sqlite", "segments"]),
     }
 
 
@@ -212,6 +214,7 @@ CALM: dict[str, Any] = {
     "buffer_profiles": 2_000,
     "token_seconds": 3_600.0,
     "storage": "memory",
+    "files": "sqlite",
 }
 """What each knob is where nothing is the matter: what shrinking a failing run tries, one after the other."""
 

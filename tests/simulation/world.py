@@ -19,7 +19,7 @@ import anyio
 import msgspec
 from disk import Disk, DiskJournal, DiskState, key_of
 from facts import EDITED, Facts, Fields
-from files import PATCHES, Files, FilesJournal, FilesState
+from files import PATCHES, Files, FilesJournal, FilesState, SegmentsJournal
 from knobs import Knobs
 from receiver import Receiver
 from store import LISTING, PLAIN, OtherSide, Session
@@ -92,7 +92,9 @@ def config_of(knobs: Knobs) -> Config:
 class Life:
     """One process."""
 
-    def __init__(self, engine: Engine, journal: DiskJournal | FilesJournal, state: DiskState | FilesState) -> None:
+    def __init__(
+        self, engine: Engine, journal: DiskJournal | FilesJournal | SegmentsJournal, state: DiskState | FilesState
+    ) -> None:
         self.engine, self.journal, self.state = engine, journal, state
         # Profiles in memory when last looked at. Recovery may take in more than the share; it only drains then.
         self.most = dict.fromkeys(("plain", "listing", "hook"), 10**9)

@@ -14,14 +14,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from engine.adapters.segments import SegmentJournal
 from engine.adapters.sqlite import SqliteJournal, SqliteState
 from engine.errors import NoSpace
 from engine.model import NOTHING, Append, Event, Trait
-from engine.ports import Transition
+from engine.ports import Journal, Transition
 from engine.testing import SimulatedDisk
 from engine.testing.contracts.harness import append_of, key_of
 from engine.testing.contracts.state_data import consumer_of, consumer_state, letter, verdict, waiting
 from engine.testing.power import Loss, Operation
+from engine.testing.simulated_files import SimulatedFiles
 
 LOSSES: list[Loss] = ["all", "none", "prefix", "random"]
 PEOPLE = ["ada", "bo", "cy", "di", "ed"]
@@ -32,6 +34,16 @@ def journal_on(disk: SimulatedDisk) -> SqliteJournal:
     return SqliteJournal(path, max_bytes=1 << 30, connect=disk.connect, sync_directory=disk.sync_directory)
 
 
+def segments_on(disk: SimulatedDisk) -> SegmentJournal:
+    return SegmentJournal(disk.directory, max_bytes=1 << 30, files=SimulatedFiles(disk))
+
+
+KINDS: dict[str, Callable[[SimulatedDisk], SqliteJournal | SegmentJournal]] = {
+    "sqlite": journal_on,
+    "segments": segments_on,
+}
+
+
 def state_on(disk: SimulatedDisk) -> SqliteState:
     path = disk.directory / "state.db"
     return SqliteState(path, connect=disk.connect, sync_directory=disk.sync_directory)
@@ -39,8 +51,9 @@ def state_on(disk: SimulatedDisk) -> SqliteState:
 
 @asynccontextmanager
 async def opened(port: Any) -> AsyncIterator[Any]:
+    """The port, with what its `open` has found as `tail`."""
     try:
-        await port.open()
+        port.tail = await port.open()
         yield port
     finally:
         await port.close()
@@ -64,8 +77,8 @@ class JournalLife:
         next: int = 0
         erased: int = 0  # of `PEOPLE[0]`, below this offset
 
-    def __init__(self, seed: int = 0, turns: int = 24) -> None:
-        self._random, self._turns = random.Random(seed), turns
+    def __init__(self, seed: int = 0, turns: int = 24, kind: str = "sqlite") -> None:
+        self._random, self._turns, self._on = random.Random(seed), turns, KINDS[kind]
         self.asked: list[Event] = []  # at its offset, if its commit is carried out
         self.ends: set[int] = {0}  # where a commit ends
         self.released = 0
@@ -75,11 +88,11 @@ class JournalLife:
     async def live(self, disk: SimulatedDisk) -> None:
         turns = iter(range(self._turns))
         for stretch in (self._turns // 2, self._turns):
-            async with opened(journal_on(disk)) as journal:
+            async with opened(self._on(disk)) as journal:
                 for turn in itertools.takewhile(lambda turn, end=stretch: turn < end - 1, turns):  # type: ignore[misc]
                     await self._turn(journal, turn)
 
-    async def _turn(self, journal: SqliteJournal, turn: int) -> None:
+    async def _turn(self, journal: Journal, turn: int) -> None:
         await self._append(journal)
         if turn % 4 == 2:
             self.released = self._random.randint(self.released, self._promise.next)
@@ -90,7 +103,7 @@ class JournalLife:
                 await journal.erase({key_of(PEOPLE[0]): self._erasing})
                 self._promise = msgspec.structs.replace(self._promise, erased=self._erasing)
 
-    async def _append(self, journal: SqliteJournal) -> None:
+    async def _append(self, journal: Journal) -> None:
         group = [self._one() for _ in range(self._random.randint(1, 4))]
         self.asked += [event for append in group for event in append.events]
         self.ends.add(len(self.asked))
@@ -105,8 +118,8 @@ class JournalLife:
         return self._promise
 
     async def judge(self, disk: SimulatedDisk, promised: Promise) -> list[str]:
-        async with opened(journal_on(disk)) as journal:
-            first, following = journal._first, journal._next
+        async with opened(self._on(disk)) as journal:
+            first, following = journal.tail.first, journal.tail.next
             problems = self._judge_ends(first, following, promised)
             position = first
             while position < following:

@@ -11,32 +11,33 @@ from pathlib import Path
 
 import pytest
 
-from engine.adapters.sqlite import SqliteJournal
 from engine.adapters.sqlite import journal as journal_module
 from engine.errors import DataDirectoryError, NoSpace, StorageFailed
 from engine.model import Append
+from engine.ports import Journal
 from engine.testing import SimulatedDisk
 from engine.testing.contracts.harness import append_of
 from engine.testing.contracts.state_data import consumer_of, consumer_state, settle, verdict
 from engine.testing.power import Loss
-from tests.storage.losses import journal_on, opened, state_on
+from tests.storage.losses import KINDS, journal_on, opened, state_on
 
-pytestmark = pytest.mark.usefixtures("frequent_checkpoints")
+pytestmark = pytest.mark.usefixtures("frequent_checkpoints", "small_segments")
 FAST = 3
 
 
 class Run:
     """Appends one after the other, whatever happens; remembers which were acknowledged and what refused the others."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: str = "sqlite") -> None:
         directory.mkdir()
+        self._on = KINDS[kind]
         self.disk = SimulatedDisk(directory, random.Random(1))
         self.acknowledged: list[Append] = []
         self.refusals: list[Exception] = []
         self.after_the_end = 0
 
     async def go(self, turns: int = 10) -> None:
-        journal = journal_on(self.disk)
+        journal = self._on(self.disk)
         try:
             await journal.open()
             for turn in range(turns):
@@ -47,7 +48,7 @@ class Run:
             await journal.close()
             self.disk.heal()
 
-    async def _turn(self, journal: SqliteJournal, turn: int) -> None:
+    async def _turn(self, journal: Journal, turn: int) -> None:
         append = append_of(f"person {turn}", note=str(turn) * 6_000)
         try:
             await journal.append([append])
@@ -59,7 +60,7 @@ class Run:
             self.after_the_end += ended
 
     async def found(self, disk: SimulatedDisk) -> list[Append]:
-        async with opened(journal_on(disk)) as journal:
+        async with opened(self._on(disk)) as journal:
             return list(await journal.read(0, 1_000))
 
     async def survives(self, directory: Path, lose: Loss) -> bool:
@@ -71,9 +72,9 @@ class Run:
         return contents[: len(wanted)] == wanted and len(contents) <= len(wanted) + 1
 
 
-async def steps(directory: Path, operation: str) -> int:
+async def steps(directory: Path, operation: str, kind: str) -> int:
     """How often it happens in a run that meets no fault."""
-    run = Run(directory)
+    run = Run(directory, kind)
     seen: list[str] = []
     run.disk.on_step = lambda kind, name: seen.append(kind)
     await run.go()
@@ -81,8 +82,8 @@ async def steps(directory: Path, operation: str) -> int:
     return seen.count(operation)
 
 
-async def no_space(directory: Path, nth: int, *, partial: bool) -> None:
-    run = Run(directory / f"full {nth} {partial}")
+async def no_space(directory: Path, kind: str, nth: int, *, partial: bool) -> None:
+    run = Run(directory / f"full {nth} {partial}", kind)
     run.disk.fail_next("write", sqlite3.SQLITE_FULL, skip=nth, partial=partial)
     await run.go()
     assert not any(isinstance(error, StorageFailed) for error in run.refusals)
@@ -92,26 +93,28 @@ async def no_space(directory: Path, nth: int, *, partial: bool) -> None:
     assert await run.survives(directory / f"image {nth} {partial}", "all")
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("partial", [False, True])
 async def test_without_space_for_a_write_it_refuses_and_goes_on_when_there_is_some(
-    partial: bool, tmp_path: Path
+    partial: bool, kind: str, tmp_path: Path
 ) -> None:
-    for nth in range(0, await steps(tmp_path / "whole", "write"), FAST):
-        await no_space(tmp_path, nth, partial=partial)
+    for nth in range(0, await steps(tmp_path / "whole", "write", kind), FAST):
+        await no_space(tmp_path, kind, nth, partial=partial)
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("partial", [False, True])
 async def test_without_space_for_any_write_it_refuses_and_goes_on_when_there_is_some(
-    partial: bool, tmp_path: Path
+    partial: bool, kind: str, tmp_path: Path
 ) -> None:
-    for nth in range(await steps(tmp_path / "whole", "write")):
-        await no_space(tmp_path, nth, partial=partial)
+    for nth in range(await steps(tmp_path / "whole", "write", kind)):
+        await no_space(tmp_path, kind, nth, partial=partial)
 
 
-async def io_error(directory: Path, operation: str, nth: int) -> int:
+async def io_error(directory: Path, kind: str, operation: str, nth: int) -> int:
     """What one operation that fails does; 1 when an append met it."""
-    run = Run(directory / f"{operation} {nth}")
+    run = Run(directory / f"{operation} {nth}", kind)
     run.disk.fail_next(operation, skip=nth)  # type: ignore[arg-type]
     await run.go()
     assert run.after_the_end == 0, "nothing is accepted after it"
@@ -127,20 +130,23 @@ async def io_error(directory: Path, operation: str, nth: int) -> int:
 OPERATIONS = ["write", "sync", "truncate", "directory"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_an_io_error_is_the_end_and_loses_nothing(operation: str, tmp_path: Path) -> None:
+async def test_an_io_error_is_the_end_and_loses_nothing(operation: str, kind: str, tmp_path: Path) -> None:
     every = FAST if operation == "write" else 1
     met = [
-        await io_error(tmp_path, operation, nth) for nth in range(0, await steps(tmp_path / "whole", operation), every)
+        await io_error(tmp_path, kind, operation, nth)
+        for nth in range(0, await steps(tmp_path / "whole", operation, kind), every)
     ]
     assert any(met) or operation in ("truncate", "directory"), "these happen at the open and at the close only"
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_any_io_error_is_the_end_and_loses_nothing(operation: str, tmp_path: Path) -> None:
-    for nth in range(await steps(tmp_path / "whole", operation)):
-        await io_error(tmp_path, operation, nth)
+async def test_any_io_error_is_the_end_and_loses_nothing(operation: str, kind: str, tmp_path: Path) -> None:
+    for nth in range(await steps(tmp_path / "whole", operation, kind)):
+        await io_error(tmp_path, kind, operation, nth)
 
 
 async def checkpoint_that_cannot_sync(directory: Path) -> Run:

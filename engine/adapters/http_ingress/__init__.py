@@ -1,8 +1,10 @@
 """Events in over HTTP: a core that knows no server, and its aiohttp front end."""
 
 from engine.adapters.http_ingress.access import ANYBODY, Access, Caller, Head, KeyRing, is_loopback
+from engine.adapters.http_ingress.asgi import AsgiIngress
 from engine.adapters.http_ingress.body import BodyReader, Inflate
 from engine.adapters.http_ingress.denials import REASONS, Denials, Denied
+from engine.adapters.http_ingress.fast_listener import FastListener
 from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.listener import REFUSED_AT_ONCE, Listener, tls_context
@@ -16,10 +18,12 @@ __all__ = [
     "REFUSED_AT_ONCE",
     "TYPES",
     "Access",
+    "AsgiIngress",
     "BodyReader",
     "Caller",
     "Denials",
     "Denied",
+    "FastListener",
     "Head",
     "Inflate",
     "Ingress",

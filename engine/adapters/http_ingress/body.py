@@ -62,8 +62,7 @@ class Bodies:
             with anyio.fail_after(self._config.body_timeout_seconds), self._holding() as hold:
                 return await self._collect(request.chunks, limit, hold)
         except TimeoutError:
-            seconds = self._config.body_timeout_seconds
-            raise Problem("body-timeout", f"the body was not complete after {seconds:g} seconds") from None
+            raise too_slow(self._config.body_timeout_seconds) from None
 
     def _limit(self, request: IngressRequest) -> int:
         return self._config.max_decompressed_bytes if request.decoded else self._config.max_body_bytes
@@ -103,10 +102,15 @@ class Bodies:
         encoding = request.head.headers.get("content-encoding", "")
         if encoding and not request.decoded and body:
             body = await self._work(len(body) > INFLATE_INLINE_BYTES, until, lambda: self._inflated(body, encoding))
+        heavy = len(body) > PARSE_INLINE_BYTES
+        return await self._work(heavy, until, lambda: self.parse_here(body, media_type, reader))
+
+    def parse_here(self, body: bytes, media_type: str, reader: BodyReader) -> Parsed:
+        """A body in the clear, at once. Raises Problem: 400, 413."""
         _within(body, self._config.max_decompressed_bytes)
         if not body:
             raise Problem("empty-body", "the body is empty; send at least one profile")
-        return await self._work(len(body) > PARSE_INLINE_BYTES, until, lambda: _parsed(body, media_type, reader))
+        return _parsed(body, media_type, reader)
 
     async def _work(self, heavy: bool, until: float, work: Callable[[], T]) -> T:
         if not heavy:
@@ -131,6 +135,10 @@ class Bodies:
             detail,
             headers={"Accept-Encoding": "gzip, deflate, zstd"} if kind == "unsupported" else None,
         )
+
+
+def too_slow(seconds: float) -> Problem:
+    return Problem("body-timeout", f"the body was not complete after {seconds:g} seconds")
 
 
 def _parsed(body: bytes, media_type: str, reader: BodyReader) -> Parsed:

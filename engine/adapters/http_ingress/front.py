@@ -11,12 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.problems import Problem, prepare
-from engine.adapters.http_ingress.request import IngressAnswer, IngressRequest
-from engine.config import RAINFOCUS
-
-PROFILES = "/v1/profiles"
-CHANGES = f"/v1/sources/{RAINFOCUS}"
-TOKEN = "/oauth/token"
+from engine.adapters.http_ingress.request import CHANGES, PROFILES, TOKEN, IngressAnswer, IngressRequest
 
 
 def create_ingress_app(ingress: Ingress) -> web.Application:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
+import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 
-from engine.adapters.http_ingress.problems import SECURITY_HEADERS, Problem
+from engine.adapters.http_ingress.hot import hot_first
+from engine.adapters.http_ingress.ingress import Ingress
+from engine.adapters.http_ingress.problems import Problem
+from engine.adapters.http_ingress.request import IngressAnswer
+from engine.adapters.http_ingress.wire import encode
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0
@@ -19,17 +24,20 @@ LINGER_SECONDS = 5.0
 
 FULL_RETRY_SECONDS = 2.0
 
+BACKLOG = 1024
+
 REFUSED_AT_ONCE = 8
 """How many connections beyond the bound are open for as long as it takes to tell them so; more are cut off."""
 
 
-class Listener:
-    """`port` 0 takes a free one; `port` tells which. `shutdown_seconds`: how long `close` lets requests under way go
-    on. Without a bound when `max_connections` is 0."""
+class Door:
+    """What every listener has. `port` 0 takes a free one; `port` tells which. Without a bound when `max_connections`
+    is 0. `sock`: already bound, taken over instead of host and port. `reuse_port`: other processes may listen at the
+    same port, and the system spreads connections over them. `shutdown_seconds`: how long `close` lets requests under
+    way go on."""
 
     def __init__(
         self,
-        app: web.Application,
         host: str,
         port: int,
         *,
@@ -37,57 +45,89 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         shutdown_seconds: float = 2.0,
         random: random_module.Random | None = None,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
     ) -> None:
-        self._host, self._wanted, self._tls = host, port, tls
-        self._max_connections = max_connections
+        self._place: dict[str, Any] = (
+            {"sock": sock} if sock is not None else {"host": host, "port": port, "reuse_port": reuse_port or None}
+        )
+        self._tls, self._max_connections, self._shutdown_seconds = tls, max_connections, shutdown_seconds
         self._random = random or random_module.Random()
         self._server: asyncio.Server | None = None
         self._refused: set[_Full] = set()
-        self._runner = web.AppRunner(
-            app,
-            auto_decompress=False,
-            access_log=None,
-            logger=_silent(),
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            shutdown_timeout=shutdown_seconds,
-        )
 
-    async def open(self) -> None:
+    def _connections(self) -> int:
+        raise NotImplementedError
+
+    def _connection(self) -> asyncio.Protocol:
+        raise NotImplementedError
+
+    async def _listen(self) -> None:
         """Raises OSError when the address cannot be had."""
-        await self._runner.setup()
-        try:
-            loop = asyncio.get_running_loop()
-            self._server = await loop.create_server(
-                self._protocol, self._host, self._wanted, ssl=self._tls, backlog=1024
-            )
-        except OSError:
-            await self._runner.cleanup()
-            raise
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._protocol, ssl=self._tls, backlog=BACKLOG, **self._place)
 
     @property
     def port(self) -> int:
         assert self._server is not None, "open the listener first"
         return int(self._server.sockets[0].getsockname()[1])
 
+    def _protocol(self) -> asyncio.Protocol:
+        if self._max_connections and self._connections() >= self._max_connections:
+            return _Full(self._answer_when_full, self._refused)
+        return self._connection()
+
+    def _answer_when_full(self) -> bytes:
+        problem = Problem("busy", "too many connections are open at once", retry_after_seconds=FULL_RETRY_SECONDS)
+        return encode(IngressAnswer(problem.status, problem.headers_with(self._random), problem.body()), "close")
+
+
+class Listener(Door):
+    """An aiohttp application behind aiohttp's own server. With an `ingress` what can be answered without a router is:
+    `POST /v1/profiles` in one piece."""
+
+    def __init__(
+        self, app: web.Application, host: str, port: int, *, ingress: Ingress | None = None, **more: Any
+    ) -> None:
+        super().__init__(host, port, **more)
+        self._ingress = ingress
+        self._runner = runner_of(app, LINGER_SECONDS, self._shutdown_seconds)
+
+    async def open(self) -> None:
+        """Raises OSError when the address cannot be had."""
+        await self._runner.setup()
+        if self._ingress is not None and self._runner.server is not None:
+            server = self._runner.server
+            server.request_handler = hot_first(self._ingress, server.request_handler)
+        try:
+            await self._listen()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+
     async def close(self) -> None:
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
 
-    def _protocol(self) -> asyncio.Protocol:
-        server = self._runner.server
-        assert server is not None, "the listener is closed"
-        if self._max_connections and len(server.connections) >= self._max_connections:
-            return _Full(self._answer_when_full, self._refused)
-        return server()
+    def _connections(self) -> int:
+        return len(self._runner.server.connections) if self._runner.server is not None else 0
 
-    def _answer_when_full(self) -> bytes:
-        problem = Problem("busy", "too many connections are open at once", retry_after_seconds=FULL_RETRY_SECONDS)
-        body = problem.body()
-        headers = {**SECURITY_HEADERS, **problem.headers_with(self._random), "Content-Length": str(len(body))}
-        lines = [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
-        return "\r\n".join(["HTTP/1.1 503 Service Unavailable", *lines, "", ""]).encode() + body
+    def _connection(self) -> asyncio.Protocol:
+        assert self._runner.server is not None, "the listener is closed"
+        return self._runner.server()
+
+
+def runner_of(app: web.Application, linger_seconds: float, shutdown_seconds: float) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        auto_decompress=False,
+        access_log=None,
+        logger=_silent(),
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        lingering_time=linger_seconds,
+        shutdown_timeout=shutdown_seconds,
+    )
 
 
 class _Full(asyncio.Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -25,6 +26,11 @@ MEDIA_TYPES = {
 }
 """What may come in -> the name under which a reader knows it. `application/*+json` is JSON too."""
 
+PROFILES = "/v1/profiles"
+CHANGES = f"/v1/sources/{RAINFOCUS}"
+TOKEN = "/oauth/token"
+RECEIPTS = "/v1/receipts/"
+POST_PROFILES = "post_profiles"
 LANES = {"live": Lane.LIVE, "backfill": Lane.BACKFILL}
 WAIT_SECONDS_MAX = 60
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
@@ -54,17 +60,23 @@ class IngressAnswer(msgspec.Struct):
 def media_type(headers: Mapping[str, str], *, csv: bool = True) -> str:
     """Raises Problem (415) for what is neither JSON, NDJSON nor CSV in UTF-8: above all for what a form of a stranger's
     page can send without asking first. Without `csv` that is refused too."""
-    given, *parameters = (it.strip().lower() for it in headers.get("content-type", "").split(";"))
-    known = MEDIA_TYPES.get(given)
-    if known is None and given.startswith("application/") and given.endswith("+json"):
-        known = JSON
+    known, charset = _content_type(headers.get("content-type", ""))
     if known is None or (known == CSV and not csv):
         wanted = f"{JSON}, {NDJSON} or {CSV}" if csv else f"{JSON} or {NDJSON}"
         raise _unsupported(f"Content-Type must be {wanted}")
-    charset = next((it.partition("=")[2].strip('" ') for it in parameters if it.startswith("charset")), "utf-8")
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise _unsupported("the body must be UTF-8")
     return known
+
+
+@lru_cache(maxsize=256)
+def _content_type(text: str) -> tuple[str | None, str]:
+    """(the name under which a reader knows it, or None; charset)."""
+    given, *parameters = (it.strip().lower() for it in text.split(";"))
+    known = MEDIA_TYPES.get(given)
+    if known is None and given.startswith("application/") and given.endswith("+json"):
+        known = JSON
+    return known, next((it.partition("=")[2].strip('" ') for it in parameters if it.startswith("charset")), "utf-8")
 
 
 def _unsupported(detail: str) -> Problem:

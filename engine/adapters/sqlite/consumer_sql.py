@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from engine.adapters.sqlite import parts
 from engine.model import NOTHING
 from engine.ports import ConsumerState
 
@@ -57,7 +58,8 @@ def add_consumer(connection: sqlite3.Connection, state: ConsumerState) -> None:
     (known,) = connection.execute("SELECT max(id) FROM consumer WHERE name = ?", (state.name,)).fetchone()
     connection.execute("BEGIN IMMEDIATE")
     if known is not None:
-        for table in ("count", "verdicts", "ledger", "run", "run_fate"):
+        parts.delete_all(connection, known)
+        for table in ("count", "verdicts", "run", "run_fate"):
             connection.execute(f"DELETE FROM {table} WHERE consumer = ?", (known,))
         connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", (known,))
     connection.execute(
@@ -98,7 +100,8 @@ def remove_consumer(connection: sqlite3.Connection, name: str) -> None:
     if row is None:
         return
     connection.execute("BEGIN IMMEDIATE")
-    for table in ("count", "verdicts", "ledger", "run", "run_fate"):
+    parts.delete_all(connection, row[0])
+    for table in ("count", "verdicts", "run", "run_fate"):
         connection.execute(f"DELETE FROM {table} WHERE consumer = ?", row)
     connection.execute("DELETE FROM held WHERE consumer = ? AND kind = 'waiting'", row)
     connection.execute("UPDATE consumer SET identity = ?, paused = 0 WHERE id = ?", (REMOVED, *row))

@@ -70,6 +70,12 @@ def keys_with_letters(connection: sqlite3.Connection, id: int, keys: Sequence[by
     return found
 
 
+def holders_of_letters(connection: sqlite3.Connection, id: int) -> set[bytes]:
+    """Every key that has a dead letter, whatever became of it."""
+    rows = connection.execute("SELECT DISTINCT key FROM held WHERE consumer = ? AND kind <> 'waiting'", (id,))
+    return {key for (key,) in rows}
+
+
 def waiting_after(connection: sqlite3.Connection, id: int, after: int, limit: int) -> list[Held]:
     rows = connection.execute(
         f"SELECT {_HELD} FROM held WHERE consumer = ? AND kind = 'waiting' AND id > ? ORDER BY id LIMIT ?",

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.adapters.sqlite import run_sql
-from engine.core.codec import unpack_verdicts
-from engine.model import NOTHING, HeldKind, LetterState
+from engine.adapters.sqlite import parts, run_sql
+from engine.core.codec import KEY_BYTES, unpack_verdicts
+from engine.model import HeldKind, LetterState
 from engine.ports import Inspection
 
-KEY_BYTES = 32
-OWNED = ("count", "verdicts", "ledger", "held", "run", "run_fate")  # tables with a column `consumer`
+OWNED = ("count", "verdicts", "part", "held", "run", "run_fate")  # tables with a column `consumer`
 
 
 def inspect(connection: sqlite3.Connection) -> dict[str, Inspection]:
@@ -27,19 +26,8 @@ def inspect(connection: sqlite3.Connection) -> dict[str, Inspection]:
 
 
 def _inspect(connection: sqlite3.Connection, id: int) -> Inspection:
-    settled, confirmed, backwards, misshapen = connection.execute(
-        "SELECT max(settled_through), max(confirmed_through), coalesce(sum(confirmed_through > settled_through), 0), "
-        f"coalesce(sum(length(key) <> {KEY_BYTES}), 0) FROM ledger WHERE consumer = ?",
-        (id,),
-    ).fetchone()
-    found = Inspection(
-        NOTHING if settled is None else settled,
-        NOTHING if confirmed is None else confirmed,
-        [
-            *([f"{backwards} ledger rows confirm more than is settled"] if backwards else []),
-            *([f"{misshapen} ledger rows have a key that is none"] if misshapen else []),
-        ],
-    )
+    found = Inspection()
+    found.problems += _ledger(connection, id, found)
     found.problems += _letters(connection, id)
     found.problems += run_sql.problems(connection, id)
     for row, through, packed in connection.execute(
@@ -48,6 +36,23 @@ def _inspect(connection: sqlite3.Connection, id: int) -> Inspection:
         found.settled_through = max(found.settled_through, through)
         found.problems += _verdicts(row, through, packed)
     return found
+
+
+def _ledger(connection: sqlite3.Connection, id: int, found: Inspection) -> Iterator[str]:
+    backwards = misshapen = 0
+    entries = parts.entries(connection, id)
+    try:
+        for entry in entries:
+            found.settled_through = max(found.settled_through, entry.settled_through)
+            found.confirmed_through = max(found.confirmed_through, entry.confirmed_through)
+            backwards += entry.confirmed_through > entry.settled_through
+            misshapen += len(entry.key) != KEY_BYTES
+    except msgspec.MsgspecError:
+        yield "some of its ledger cannot be read"
+    if backwards:
+        yield f"{backwards} ledger rows confirm more than is settled"
+    if misshapen:
+        yield f"{misshapen} ledger rows have a key that is none"
 
 
 def _verdicts(row: int, through: int, packed: bytes) -> Iterator[str]:

@@ -17,7 +17,7 @@ from engine.adapters.sqlite.files import DAMAGE, copy_connection, prepare_file, 
 from engine.adapters.sqlite.journal_sql import Row
 from engine.adapters.sqlite.pages import good_rows
 from engine.adapters.sqlite.wal import examine, wal_of
-from engine.core.codec import unpack_verdicts
+from engine.core.codec import unpack_block, unpack_verdicts
 from engine.errors import DataDirectoryError, StorageFailed
 from engine.model import Append, Event, Lane, Trait
 from engine.ports import ConsumerState, LetterFilter
@@ -52,6 +52,10 @@ class FoundJournal(msgspec.Struct):
     foreign: bool = False  # of another program or a newer version: nothing of it is understood here
 
     @property
+    def appends(self) -> int:
+        return len(self.rows)
+
+    @property
     def events(self) -> int:
         return sum(row[1] for row in self.rows.values())
 
@@ -62,7 +66,7 @@ def inspect_state(path: Path) -> FoundState:
     if not found.exists:
         return found
     _inspect_wal(path, found.problems)
-    with _reading(path, found.problems) as connection:
+    with reading(path, found.problems) as connection:
         if connection is None or _is_foreign(connection, path, state_sql.FORMAT, found.problems):
             return found
         found.problems += _integrity(connection, path, state_sql.FORMAT)
@@ -70,10 +74,17 @@ def inspect_state(path: Path) -> FoundState:
             found.consumers = consumer_sql.read_consumers(connection)
             for (packed,) in connection.execute("SELECT packed FROM verdicts"):
                 unpack_verdicts(packed)
+            _read_ledger(connection)
             _read_held(connection)
         except (*DAMAGE, msgspec.MsgspecError, ValueError, TypeError) as error:
             found.problems.append(f"{path.name} cannot be read ({error})")
     return found
+
+
+def _read_ledger(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'block'").fetchone():  # not in older versions
+        for (packed,) in connection.execute("SELECT packed FROM block"):
+            unpack_block(packed)
 
 
 def _read_held(connection: sqlite3.Connection) -> None:
@@ -86,21 +97,6 @@ def _read_held(connection: sqlite3.Connection) -> None:
             after = waiting[-1].id
 
 
-def glance(directory: Path) -> tuple[list[ConsumerState], int, int]:
-    """(consumers, first offset, next offset) of the files in a data directory, whoever owns it: as they are at the
-    moment, without a look at their contents. Raises DataDirectoryError when they cannot be read."""
-    problems: list[str] = []
-    try:
-        with _reading(directory / "state.db", problems) as state, _reading(directory / "journal.db", problems) as log:
-            if state is not None and log is not None:
-                first, end = log.execute("SELECT min(first), max(first + count) FROM append").fetchone()
-                following = max(journal_sql.marked(log), end or 0)
-                return consumer_sql.read_consumers(state), following if first is None else first, following
-    except DAMAGE as error:
-        problems.append(str(error))
-    raise DataDirectoryError(f"{directory} cannot be read: {'; '.join(problems)}")
-
-
 def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJournal:
     """`consumers`: what the state knows tells which offsets have to be there."""
     found = FoundJournal(path.exists())
@@ -108,13 +104,13 @@ def inspect_journal(path: Path, consumers: Sequence[ConsumerState]) -> FoundJour
         return found
     found.discarded_frames = _inspect_wal(path, found.problems)
     end, extents = max((max(one.watermark, one.settled_through + 1) for one in consumers), default=0), []
-    with _reading(path, found.problems) as connection:
+    with reading(path, found.problems) as connection:
         if connection is not None:
             found.foreign = _is_foreign(connection, path, journal_sql.FORMAT, found.problems)
             if found.foreign:
                 return found
             found.problems += _integrity(connection, path, journal_sql.FORMAT)
-            found.id, extents = _journal_id(connection), _extents(connection)
+            found.id, extents = journal_id(connection), _extents(connection)
             end = max(end, _marked(connection))
             if extents and not found.id:
                 found.problems.append(f"{path.name}: its id is not where it was written")
@@ -172,7 +168,7 @@ def _inspect_wal(path: Path, problems: list[str]) -> int:
 
 
 @contextmanager
-def _reading(path: Path, problems: list[str]) -> Iterator[sqlite3.Connection | None]:
+def reading(path: Path, problems: list[str]) -> Iterator[sqlite3.Connection | None]:
     """A connection that can change nothing, or None when there can be none. Without a WAL it leaves no files either."""
     wal = wal_of(path)
     mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
@@ -222,7 +218,7 @@ def _integrity(connection: sqlite3.Connection, path: Path, format: FileFormat) -
     return [f"{path.name}: {line}" for line in lines if line != "ok" and not line.startswith("*** in database")]
 
 
-def _journal_id(connection: sqlite3.Connection) -> str:
+def journal_id(connection: sqlite3.Connection) -> str:
     try:
         row = connection.execute("SELECT value FROM meta WHERE name = 'id'").fetchone()
     except DAMAGE:
@@ -274,9 +270,16 @@ def _fillings(journal: FoundJournal) -> Iterator[Row]:
             yield from journal_sql.rows_of([Append([event] * count, "", Lane.LIVE, at)], first)
 
 
+def go_on_from(path: Path, id: str, following: int) -> None:
+    """Make a journal that goes on where another one ended. Its newest row tells the next offset, so there is one, of
+    nobody. Raises DataDirectoryError, NoSpace."""
+    lost = [(following - 1, following)] if following else []
+    salvage(FoundJournal(True, id, {}, max(0, following - 1), following, lost), path.parent)
+
+
 def salvage_state(path: Path, directory: Path) -> None:
     """A copy of a state file that is whole. Raises DataDirectoryError, NoSpace."""
-    with _reading(path, []) as connection:
+    with reading(path, []) as connection:
         if connection is None:
             raise StorageFailed(f"{path.name} cannot be read")
         copy_connection(connection, directory / path.name)

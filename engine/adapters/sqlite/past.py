@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from engine.adapters.sqlite import run_sql
-from engine.adapters.sqlite import state_sql as sql
+from engine.adapters.sqlite import parts, run_sql
 from engine.adapters.sqlite.inline import InlineWorker
 from engine.adapters.sqlite.inspect_sql import inspect
 from engine.adapters.sqlite.worker import SqliteWorker
-from engine.history import HOUR_SECONDS, OutcomeFilter, Run, RunFilter
+from engine.history import OutcomeFilter, Run, RunFilter
 from engine.model import LedgerEntry
 from engine.ports import Inspection
 
@@ -33,31 +31,13 @@ class Past:
         id = self._ids[which.consumer]
         if after is None:
             await self._fold_what_is_settled()
-        page = await self._reader.run(lambda connection: sql.ledger_after(connection, id, after or b"", ROWS_AT_ONCE))
+        page = await self._reader.run(lambda connection: parts.after(connection, id, after or b"", ROWS_AT_ONCE))
         found = [entry for entry in page if which.matches(entry)]
         return found, page[-1].key if len(page) == ROWS_AT_ONCE else None
-
-    async def _fold_what_is_settled(self) -> None:
-        """One row at a time: settling goes on in between."""
-        last = await self._writer.run(sql.newest_verdict)
-        while await self._writer.run(self._fold_one) is not None:
-            unfolded = await self._reader.run(sql.first_unfolded)
-            if unfolded is None or unfolded > last:
-                return
-
-    def _fold_all(self, connection: sqlite3.Connection) -> None:
-        while self._fold_one(connection) is not None:
-            pass
-
-    async def _prune_runs(self, before: float) -> None:
-        """Hour by hour, behind waiting transactions."""
-        hour = int(before // HOUR_SECONDS)
-        while await self._writer.run(lambda connection: run_sql.prune_before(connection, hour)):
-            pass
 
     async def inspect(self) -> dict[str, Inspection]:
         return await self._reader.run(inspect)
 
     @abstractmethod
-    def _fold_one(self, connection: sqlite3.Connection) -> int | None:
-        """Fold the oldest verdict row that is not in the ledger; None when there is none."""
+    async def _fold_what_is_settled(self) -> None:
+        """What was settled before is in the ledger on return."""

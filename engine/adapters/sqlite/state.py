@@ -1,9 +1,9 @@
 """The state file: ledger, held profiles, counts, watermarks, pauses, in settling transactions of its own thread.
 
 A transition's verdicts are written as one packed row, so that settling costs little; while the thread is idle, rows are
-folded into the per-key ledger. What is not folded yet is also kept in memory, so that a question about a key is
-answered right at any time. A packed row is deleted once it is folded *and* below the durable watermark: until then
-recovery needs it.
+folded into the per-key ledger, many at a time (`folding`). What is not folded yet is also kept in memory, so that a
+question about a key is answered right at any time. A packed row is deleted once it is folded *and* below the durable
+watermark: until then recovery needs it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from pathlib import Path
 
 import msgspec
 
-from engine.adapters.sqlite import consumer_sql, files, held_sql, run_sql
+from engine.adapters.sqlite import consumer_sql, files, folding, held_sql, parts, run_sql
 from engine.adapters.sqlite import state_sql as sql
 from engine.adapters.sqlite.inline import InlineWorker
+from engine.adapters.sqlite.keeping import PRUNE_SLICE, Keeping
 from engine.adapters.sqlite.limits import LedgerLimits, LetterLimits, RunLimits
 from engine.adapters.sqlite.lookups import Lookups
+from engine.adapters.sqlite.merging import Merging
 from engine.adapters.sqlite.past import Past
 from engine.adapters.sqlite.stored_alerts import StoredAlerts
 from engine.adapters.sqlite.threads import in_thread
 from engine.adapters.sqlite.unfolded import Unfolded
 from engine.adapters.sqlite.worker import SqliteWorker
-from engine.core.codec import newer_entry, unpack_verdicts
+from engine.core.codec import newer_entry
 from engine.errors import NoSpace, StorageFailed
 from engine.model import Held, HeldKind, LedgerEntry
 from engine.ports import ConsumerState, KeyState, LetterFilter, Transition
@@ -42,11 +44,9 @@ READER_PRAGMAS = ("query_only=1", "busy_timeout=30000", "cache_size=-65536")
 CHECKPOINT_WRITES = 200
 UNFOLDED_KEYS = 200_000
 """Keys kept in memory until they are folded; beyond that folding goes before settling."""
-DAY_SECONDS = 86_400.0
-PRUNE_SLICE = 500
 
 
-class SqliteState(Past, StoredAlerts):
+class SqliteState(Keeping, Past, StoredAlerts):
     """See `ports.State`. `path` None keeps everything in memory, beside a journal that does so too."""
 
     def __init__(
@@ -56,6 +56,7 @@ class SqliteState(Past, StoredAlerts):
         ledger: LedgerLimits | None = None,
         letters: LetterLimits | None = None,
         runs: RunLimits | None = None,
+        fold_keys: int = folding.FOLD_KEYS,
         connect: files.Connect = sqlite3.connect,
         sync_directory: files.SyncDirectory = files.sync_directory,
     ) -> None:
@@ -71,6 +72,9 @@ class SqliteState(Past, StoredAlerts):
         self._lookups = Lookups(self._reader, self._keys)
         self._ids: dict[str, int] = {}
         self._unfolded = Unfolded()
+        self._fold_keys = fold_keys
+        self._folding, self._merging = folding.Folding(fold_keys), Merging()
+        self._filters = parts.Filters()
         self._has_ledger: set[int] = set()
         self._has_waiting: set[int] = set()
         self._has_letters: set[int] = set()
@@ -96,14 +100,16 @@ class SqliteState(Past, StoredAlerts):
 
     def _load(self, connection: sqlite3.Connection) -> None:
         self._ids = consumer_sql.consumer_ids(connection)
-        self._has_ledger = {id for (id,) in connection.execute("SELECT DISTINCT consumer FROM ledger")}
+        folding.take_over(connection)
+        self._has_ledger = parts.consumers(connection)
         self._has_waiting = held_sql.holders(connection, "kind = 'waiting'")
         self._has_letters = held_sql.holders(connection, "kind <> 'waiting'")
         if not self._ledger.enabled:
-            sql.clear_digests(connection)
-        rows = connection.execute("SELECT id, consumer, packed FROM verdicts WHERE folded = 0 ORDER BY id")
-        for row, consumer, packed in rows:
-            self._remember(consumer, row, unpack_verdicts(packed).entries)
+            parts.clear_digests(connection)
+        self._folding = folding.Folding(self._fold_keys)
+        for row, consumer, entries in folding.unfolded(connection):
+            self._remember(consumer, row, entries)
+            self._folding.note(len(entries))
 
     # -- consumers ------------------------------------------------------------------------------------------------
 
@@ -111,18 +117,20 @@ class SqliteState(Past, StoredAlerts):
         return await self._reader.run(consumer_sql.read_consumers)
 
     async def add_consumer(self, state: ConsumerState, /) -> None:
-        await self._writer.run(lambda connection: consumer_sql.add_consumer(connection, state))
-        await self._reload()
+        await self._reload(lambda connection: consumer_sql.add_consumer(connection, state))
 
     async def rename_consumer(self, old: str, new: str, /) -> None:
-        await self._writer.run(lambda connection: consumer_sql.rename_consumer(connection, old, new))
-        await self._reload()
+        await self._reload(lambda connection: consumer_sql.rename_consumer(connection, old, new))
 
     async def remove_consumer(self, name: str, /) -> None:
-        await self._writer.run(lambda connection: consumer_sql.remove_consumer(connection, name))
-        await self._reload()
+        await self._reload(lambda connection: consumer_sql.remove_consumer(connection, name))
 
-    async def _reload(self) -> None:
+    async def _reload(self, change: Callable[[sqlite3.Connection], None] = lambda connection: None) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            self._merging.interrupt()
+            change(connection)
+
+        await self._writer.run(work)
         self._unfolded.clear()
         self._audiences.clear()
         await self._writer.run(self._load)
@@ -154,6 +162,7 @@ class SqliteState(Past, StoredAlerts):
         rows = [sql.apply(connection, self._ids[one.consumer], one, self._audiences) for one in transitions]
         connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
         connection.execute("COMMIT")
+        self._folding.note(sum(len(one.verdicts) for one in transitions))
         self._checkpoint_sometimes(connection)
         return rows
 
@@ -163,9 +172,11 @@ class SqliteState(Past, StoredAlerts):
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
-        if self._fold_one(connection) is not None:
+        due = self._folding.is_due or not self._ledger.enabled
+        if (due and self._fold_some(connection)) or self._merging.step(connection):
+            self._checkpoint_sometimes(connection)
             return True
-        more = sql.reclaim(connection, self._only_letters_of())
+        more = folding.reclaim(connection, self._only_letters_of())
         self._checkpoint_sometimes(connection)
         return more
 
@@ -174,13 +185,18 @@ class SqliteState(Past, StoredAlerts):
         to find out what has overtaken it."""
         return None if self._ledger.enabled else sorted(self._has_letters)
 
-    def _fold_one(self, connection: sqlite3.Connection) -> int | None:
-        row = sql.fold_one(connection, self._only_letters_of())
-        if row is not None:
-            (id,) = connection.execute("SELECT consumer FROM verdicts WHERE id = ?", (row,)).fetchone()
-            self._has_ledger.add(id)
-            self._unfolded.folded_through = row
-        return row
+    def _fold_some(self, connection: sqlite3.Connection) -> bool:
+        if not self._ledger.enabled:
+            folded = folding.fold_letters(connection, self._only_letters_of() or ())
+            if folded is not None:
+                self._has_ledger.add(folded[1])
+                self._unfolded.folded_through = folded[0]
+            return folded is not None
+        consumers = self._folding.fold_some(connection)
+        if consumers is not None:
+            self._has_ledger |= consumers
+            self._unfolded.folded_through = folding.folded_through(connection)
+        return consumers is not None
 
     def _checkpoint_sometimes(self, connection: sqlite3.Connection) -> None:
         self._writes += 1
@@ -223,13 +239,12 @@ class SqliteState(Past, StoredAlerts):
         """What is stored of them, and the first verdict row that was not folded into it, as of one moment."""
         found: dict[bytes, KeyState] = {}
         connection.execute("BEGIN")
-        unfolded = sql.first_unfolded(connection)
-        for start in range(0, len(keys), held_sql.KEYS_PER_QUERY):
-            some = keys[start : start + held_sql.KEYS_PER_QUERY]
-            if id in self._has_ledger:
-                for entry in sql.ledger_entries(connection, id, some):
-                    found[entry.key] = KeyState(entry)
-            for held in held_sql.waiting(connection, id, some) if id in self._has_waiting else ():
+        unfolded = folding.first_unfolded(connection)
+        if id in self._has_ledger:
+            entries = parts.find(connection, id, keys, self._filters)
+            found = {key: KeyState(entry) for key, entry in entries.items()}
+        for start in range(0, len(keys) if id in self._has_waiting else 0, held_sql.KEYS_PER_QUERY):
+            for held in held_sql.waiting(connection, id, keys[start : start + held_sql.KEYS_PER_QUERY]):
                 found.setdefault(held.profile.key, KeyState()).held = held
         connection.execute("COMMIT")
         return found, unfolded
@@ -248,33 +263,6 @@ class SqliteState(Past, StoredAlerts):
         return await self._in_slices(lambda connection: held_sql.purge_letters(connection, which, PRUNE_SLICE))
 
     # -- keeping house --------------------------------------------------------------------------------------------
-
-    async def prune(self, now: float, /) -> None:
-        before = now - self._ledger.retention_days * DAY_SECONDS
-        for id in list(self._ids.values()):
-            while keys := await self._outdated(id, before):
-                marks = ", ".join("?" * len(keys))
-                await self._execute(f"DELETE FROM ledger WHERE consumer = ? AND key IN ({marks})", (id, *keys))
-        old = now - self._letters.retention_days * DAY_SECONDS
-        await self._in_slices(lambda connection: held_sql.delete_letters_before(connection, old, PRUNE_SLICE))
-        await self._prune_runs(now - self._runs.retention_days * DAY_SECONDS)
-
-    async def _in_slices(self, work: Callable[[sqlite3.Connection], int]) -> int:
-        """Call it in the writer's thread, behind waiting transactions, until it did less than a whole slice."""
-        done = PRUNE_SLICE
-        total = 0
-        while done >= PRUNE_SLICE:
-            done = await self._writer.run(work)
-            total += done
-        return total
-
-    async def _outdated(self, id: int, before: float) -> list[bytes]:
-        return await self._reader.run(
-            lambda connection: sql.outdated_keys(connection, id, before, self._ledger.max_keys, PRUNE_SLICE)
-        )
-
-    async def _execute(self, statement: str, values: Sequence[object]) -> None:
-        await self._writer.run(lambda connection: connection.execute(statement, values))
 
     async def scrub(self) -> None:
         """Leave no trace of deleted content: deleted rows are overwritten already, the WAL is truncated now."""

@@ -24,4 +24,16 @@ INSERT INTO run SELECT consumer, -1, name, events FROM count
 
 _CONSENTS = "ALTER TABLE ledger ADD COLUMN consents BLOB NOT NULL DEFAULT x''"  # what was said last, see `LedgerEntry`
 
-UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS, 4: alert_sql.TABLE}
+_PARTS = """
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, consumer INTEGER NOT NULL, rank INTEGER NOT NULL, width INTEGER NOT NULL,
+    keys INTEGER NOT NULL, live INTEGER NOT NULL, filter BLOB NOT NULL
+);
+CREATE TABLE block (id INTEGER PRIMARY KEY, packed BLOB NOT NULL);
+CREATE TABLE folded (through INTEGER NOT NULL);
+INSERT INTO folded SELECT coalesce(
+    (SELECT min(id) FROM verdicts WHERE folded = 0), (SELECT max(id) FROM verdicts) + 1, 1
+) - 1
+"""  # the ledger in parts (`folding.take_over` empties the table `ledger` into them), and how far verdicts are in it
+
+UPGRADES: Mapping[int, str] = {2: _RUNS, 3: _CONSENTS, 4: alert_sql.TABLE, 5: _PARTS}
