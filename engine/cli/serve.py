@@ -93,8 +93,9 @@ def collect_less() -> None:
 
 
 def keep_freed_memory() -> bool:
-    """Whether the C library will. Bodies of some hundred kilobytes come and go with every request: glibc by itself gives
-    each back to the system and faults it in again page by page, which took two thirds of the CPU of reading one."""
+    """Whether the C library will. Bodies of some hundred kilobytes come and go with every request: glibc by itself
+    gives each back to the system and faults it in again page by page, which was two thirds of the cost of reading one.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
