@@ -20,6 +20,7 @@ class EngineIntake:
 
     def __init__(self, pipeline: Pipeline, journal_id: str) -> None:
         self._pipeline, self._journal_id = pipeline, journal_id
+        self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Event] = set()
         self._ended: Stopped | None = None
 
@@ -36,7 +37,7 @@ class EngineIntake:
         return commit.refusal()
 
     def accept(self, append: Append, /, *, owner: str = "") -> Awaitable[str]:
-        id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        id: asyncio.Future[str] = self._loop.create_future()
         if not append.events:
             id.set_result("")
             return id

@@ -52,7 +52,7 @@ class EngineConfig(Table, frozen=True, kw_only=True):
 class IngressConfig(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Port = 8080
-    front: Literal["aiohttp", "fast"] = "aiohttp"
+    front: Literal["aiohttp", "fast"] = "fast"
     max_connections: Count = 1_000
     max_body_bytes: Count = 16_777_216
     max_decompressed_bytes: Count = 67_108_864

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
@@ -17,7 +19,14 @@ from starlette.routing import Mount
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from engine.adapters.http_ingress import AsgiIngress, FastListener, Ingress, Listener, create_ingress_app
+from engine.adapters.api_keys import Keys
+from engine.adapters.http_ingress import Access, AsgiIngress, FastListener, Ingress, Listener, create_ingress_app
+from engine.adapters.inflate import inflate
+from engine.config import IngressConfig
+from engine.errors import Overloaded
+from engine.metrics import Metrics
+from engine.model import Append, Event, Lane, Rejection
+from engine.profiles.formats import BodyUnreadable, Parsed, TooManyEvents
 
 ROUTER, AIOHTTP, FAST, ASGI = "router", "aiohttp", "fast", "asgi"
 FRONTS = (ROUTER, AIOHTTP, FAST, ASGI)
@@ -26,12 +35,99 @@ FRONTS = (ROUTER, AIOHTTP, FAST, ASGI)
 OURS = (AIOHTTP, FAST)
 
 
+class FakeReader:
+    """One JSON array; a record without "email" is rejected, a "phone" is dropped."""
+
+    def __init__(self) -> None:
+        self.media_types: list[str] = []
+
+    def read(self, body: bytes, media_type: str) -> Parsed:
+        self.media_types.append(media_type)
+        try:
+            records = json.loads(body)
+        except ValueError:
+            raise BodyUnreadable("not JSON", "line 1") from None
+        if len(records) > 5:
+            raise TooManyEvents(5)
+        good = [i for i, record in enumerate(records) if "email" in record]
+        rejected = [Rejection(i, "email", "missing") for i in range(len(records)) if i not in good]
+        dropped = [Rejection(i, "phone", "not_a_phone") for i in good if "phone" in records[i]]
+        events = [Event(hashlib.sha256(records[i]["email"].encode()).digest(), b"{}") for i in good]
+        return Parsed(events, rejected, dropped, len(records), good)
+
+
+class FakeIntake:
+    def __init__(self) -> None:
+        self.refused: Overloaded | None = None
+        self.error: Exception | None = None
+        self.appends: list[Append] = []
+        self.owners: list[str] = []
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.cancelled = self.begun = 0
+        self.waited: list[float] = []
+
+    def refusal(self) -> Overloaded | None:
+        return self.refused
+
+    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+        self.entered.set()
+        self.begun += 1
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.error is not None:
+            raise self.error
+        self.appends.append(append)
+        self.owners.append(owner)
+        return f"receipt-{len(self.appends)}"
+
+    def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
+        index = int(id.rpartition("-")[2]) if id.startswith("receipt-") else 0
+        if not 0 < index <= len(self.owners) or self.owners[index - 1] != owner:
+            return None
+        return {"id": id, "state": "settled" if self.waited else "pending", "destinations": {"demo": {"pending": 0}}}
+
+    async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
+        self.waited.append(timeout_seconds)
+        return True
+
+
+def ingress_of(intake: FakeIntake, keys: Keys, *, reasons: Callable[[], list[str]] = list, **settings: Any) -> Ingress:
+    """`settings`: of the table `[ingress]`."""
+    reader = FakeReader()
+    return Ingress(
+        IngressConfig(**settings),
+        {"default": (reader, Lane.LIVE)},
+        changes=reader,
+        intake=lambda: intake,
+        readiness=reasons,
+        access=Access(keys),
+        inflate=inflate,
+        metrics=Metrics(),
+        random=random.Random(1),
+    )
+
+
+@contextmanager
+def no_callback_fails() -> Iterator[None]:
+    """What goes wrong in a callback is told to nobody but the loop."""
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    yield
+    assert failures == [], failures
+
+
 @asynccontextmanager
 async def serving(front: str, ingress: Ingress, **options: Any) -> AsyncIterator[int]:
     """The port. `options`: `mount`, `unpack` (router), `tls`, `max_connections`, `body_seconds`, `closed`."""
     open_front = {ROUTER: _router, AIOHTTP: _listener, FAST: _listener, ASGI: _asgi}[front]
-    async with open_front(front, ingress, **options) as port:
-        yield port
+    with no_callback_fails():
+        async with open_front(front, ingress, **options) as port:
+            yield port
 
 
 @asynccontextmanager
@@ -90,4 +186,8 @@ async def _asgi(front: str, ingress: Ingress, *, mount: str = "", **_: Any) -> A
             connection.shutdown()
         if state.tasks:
             await asyncio.wait(set(state.tasks), timeout=5)
+        for connection in list(state.connections):
+            connection.transport.abort()
+        while state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0)
         await ingress.close()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
-from fronts import ASGI, FAST, FRONTS, ROUTER, serving
+from fronts import ASGI, FAST, FRONTS, ROUTER, FakeIntake, FakeReader, serving
 
 from engine.adapters.api_keys import Keys
 from engine.adapters.http_ingress import Access, Ingress
@@ -25,71 +25,10 @@ from engine.adapters.inflate import inflate
 from engine.config import IngressConfig, IngressKeyConfig
 from engine.errors import Overloaded, Stopped
 from engine.metrics import Metrics
-from engine.model import Append, Event, Lane, Rejection
-from engine.profiles.formats import BodyUnreadable, Parsed, TooManyEvents
+from engine.model import Lane
 
 JSON = {"Content-Type": "application/json"}
 GOOD = {"email": "lea@example.com"}
-
-
-class FakeReader:
-    """One JSON array; a record without "email" is rejected, a "phone" is dropped."""
-
-    def __init__(self) -> None:
-        self.media_types: list[str] = []
-
-    def read(self, body: bytes, media_type: str) -> Parsed:
-        self.media_types.append(media_type)
-        try:
-            records = json.loads(body)
-        except ValueError:
-            raise BodyUnreadable("not JSON", "line 1") from None
-        if len(records) > 5:
-            raise TooManyEvents(5)
-        good = [i for i, record in enumerate(records) if "email" in record]
-        rejected = [Rejection(i, "email", "missing") for i in range(len(records)) if i not in good]
-        dropped = [Rejection(i, "phone", "not_a_phone") for i in good if "phone" in records[i]]
-        events = [Event(hashlib.sha256(records[i]["email"].encode()).digest(), b"{}") for i in good]
-        return Parsed(events, rejected, dropped, len(records), good)
-
-
-class FakeIntake:
-    def __init__(self) -> None:
-        self.refused: Overloaded | None = None
-        self.error: Exception | None = None
-        self.appends: list[Append] = []
-        self.owners: list[str] = []
-        self.entered = asyncio.Event()
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.cancelled = 0
-        self.waited: list[float] = []
-
-    def refusal(self) -> Overloaded | None:
-        return self.refused
-
-    async def accept(self, append: Append, /, *, owner: str = "") -> str:
-        self.entered.set()
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.error is not None:
-            raise self.error
-        self.appends.append(append)
-        self.owners.append(owner)
-        return f"receipt-{len(self.appends)}"
-
-    def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
-        index = int(id.rpartition("-")[2]) if id.startswith("receipt-") else 0
-        if not 0 < index <= len(self.owners) or self.owners[index - 1] != owner:
-            return None
-        return {"id": id, "state": "settled" if self.waited else "pending", "destinations": {"demo": {"pending": 0}}}
-
-    async def settled(self, id: str, timeout_seconds: float, /, *, owner: str = "") -> bool:
-        self.waited.append(timeout_seconds)
-        return True
 
 
 class Bench:

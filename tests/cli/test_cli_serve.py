@@ -214,3 +214,12 @@ def test_it_begins_by_saying_where_everything_goes(capsys: pytest.CaptureFixture
         "demo -> http://127.0.0.1:8484/api/a%2Fb/v3/attendee/store",
         "hook -> https://hook.example/x",
     ]
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own: it cannot be undone."""
+    script = "from engine.cli.serve import keep_freed_memory; print(keep_freed_memory())"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout
+    assert said == f"{os.confstr('CS_GNU_LIBC_VERSION') is not None}\n"
+    monkeypatch.setattr(serve.ctypes, "CDLL", lambda name: object())
+    assert serve.keep_freed_memory() is False

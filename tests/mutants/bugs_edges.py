@@ -8,12 +8,15 @@ from typing import Any
 from bug import bug, swap
 
 from engine.adapters import inflate
-from engine.adapters.http_ingress import ingress
+from engine.adapters.http_ingress import fast, ingress
 from engine.adapters.http_ingress.problems import Problem
+from engine.adapters.http_ingress.turns import Turns
 from engine.cli import logs
 from engine.config.problems import Reader
 from engine.dispatcher import attempts
 from engine.dispatcher.books import Books
+
+ATTACKS = "tests/adapters/test_http_attacks.py"
 
 
 @bug(7, "tests/adapters/test_http_ingress.py::test_a_bad_record_leaves_the_others_alone")
@@ -33,6 +36,29 @@ def one_bad_record_refuses_the_batch() -> None:
 def a_late_commit_is_waited_for() -> None:
     """AEP counts the batch as failed after 2 s, whatever is answered then"""
     ingress.ANSWER_SHARE = 1e9
+
+
+@bug(7, f"{ATTACKS}::test_an_answer_that_is_ready_waits_for_the_one_before_it")
+def answers_leave_as_they_come() -> None:
+    """a pipelining producer takes the answer to one body for that to another"""
+
+    def settle(original: Callable[..., None], turns: Any, turn: Any, wire: bytes) -> None:
+        turns._waiting.remove(turn)
+        turns._write(wire)
+
+    swap(Turns, "settle", settle)
+
+
+@bug(6, f"{ATTACKS}::test_a_body_behind_an_offer_of_another_protocol_is_a_body")
+def a_body_behind_an_offer_is_a_request() -> None:
+    """one caller's body is executed as a request that nobody sent"""
+    fast.length_by_hand = lambda head: 0
+
+
+@bug(6, f"{ATTACKS}::test_more_around_chunks_than_in_them_is_refused")
+def chunks_may_have_anything_around_them() -> None:
+    """one connection fills the memory with a trailer"""
+    fast.FRAMING_BYTES = 1 << 60
 
 
 @bug(6, "tests/adapters/test_inflate.py::test_exactly_the_limit_passes_and_one_more_does_not")

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
@@ -25,16 +26,17 @@ from outage import open_files
 from engine import Config, Engine
 from engine.adapters.api_keys import Keys
 from engine.adapters.http_ingress import Access, create_ingress_app
-from engine.adapters.http_ingress.listener import Listener
+from engine.assembly.service import ingress_listener
 from engine.testing.destination import FakeDestination
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "2000"))
+FRONTS = ["aiohttp", "fast"]
 WORKERS = 8
 MAX_BODY, MAX_CLEAR, MAX_EVENTS = 65_536, 1_000_000, 200
 BODY_SECONDS = 1.5
 STALLED_EVERY = 70  # they take that long
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "journal": {"kind": "memory"},
     "ingress": {
         "max_body_bytes": MAX_BODY,
@@ -94,7 +96,7 @@ def most_resident_bytes(*, begin: bool = False) -> int:
 def request(body: bytes, media_type: str = NDJSON, *, length: int | None = None, **headers: str) -> list[bytes]:
     """Head and body."""
     named = {"Host": "localhost", "Content-Type": media_type, "Connection": "close", **headers}
-    if "Transfer-Encoding" not in named:
+    if "Transfer_Encoding" not in named:
         named["Content-Length"] = str(len(body) if length is None else length)
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in named.items()]
     return ["\r\n".join(["POST /v1/profiles HTTP/1.1", *lines, "", ""]).encode(), body]
@@ -233,10 +235,12 @@ class Target:
 
 
 @asynccontextmanager
-async def target() -> AsyncIterator[Target]:
+async def target(front: str) -> AsyncIterator[Target]:
     stored = FakeDestination(profiles_per_request=500)
-    async with Engine(Config.from_dict(CONFIG), destinations={"demo": stored}) as engine:
-        listener = Listener(create_ingress_app(engine.ingress(Access(Keys(())))), "127.0.0.1", 0)
+    config = Config.from_dict(CONFIG | {"ingress": {**CONFIG["ingress"], "front": front, "port": 0}})
+    async with Engine(config, destinations={"demo": stored}) as engine:
+        ingress = engine.ingress(Access(Keys(())))
+        listener = ingress_listener(create_ingress_app(ingress), ingress, config)
         await listener.open()
         try:
             yield Target(engine, listener.port, stored)
@@ -273,11 +277,12 @@ def check(target: Target, answers: list[Answered]) -> None:
             assert len({target.holds(address) for address in case.good}) == 1, "a request was torn"
 
 
+@pytest.mark.parametrize("front", FRONTS)
 @pytest.mark.parametrize("requests", [100, pytest.param(REQUESTS, marks=[pytest.mark.process, pytest.mark.timeout(0)])])
 async def test_whatever_is_thrown_at_the_ingress_good_lines_are_kept_and_nothing_breaks(
-    record_property, requests: int
+    record_property, requests: int, front: str
 ) -> None:
-    async with target() as it:
+    async with target(front) as it:
         packed_bomb()
         await throw(it, SEED + 1_000_000, 40)
         files, memory = open_files(), most_resident_bytes(begin=True)
@@ -295,10 +300,11 @@ async def test_whatever_is_thrown_at_the_ingress_good_lines_are_kept_and_nothing
         assert (await send(Fuzz(0).packed(), it.port)).status == 207
 
 
-async def test_a_hundred_resends_at_once_converge_and_every_one_is_accounted_for(record_property) -> None:
+@pytest.mark.parametrize("front", FRONTS)
+async def test_a_hundred_resends_at_once_converge_and_every_one_is_accounted_for(record_property, front: str) -> None:
     """There is no Idempotency-Key: a resend is a further event, which changes nothing."""
     case = Fuzz(5).packed()
-    async with target() as it:
+    async with target(front) as it:
         answers: list[Answered] = []
 
         async def resend() -> None:

@@ -62,9 +62,10 @@ async def post(url: str, context: ssl.SSLContext, key: str = KEY) -> int:
         return answer.status
 
 
+@pytest.mark.parametrize("front", ["aiohttp", "fast"])
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=str)
 async def test_only_a_certificate_of_the_authority_gets_in_and_still_needs_a_key(
-    tmp_path: Path, newest: ssl.TLSVersion
+    tmp_path: Path, newest: ssl.TLSVersion, front: str
 ) -> None:
     ours, strangers = Authority(tmp_path, "ours"), Authority(tmp_path, "strangers")
     cert, key = ours.sign("engine", "serverAuth")
@@ -72,6 +73,7 @@ async def test_only_a_certificate_of_the_authority_gets_in_and_still_needs_a_key
         "journal": {"kind": "memory"},
         "ingress": {
             "port": 0,
+            "front": front,
             **{"tls_cert": str(cert), "tls_key": str(key), "tls_client_ca": str(ours.cert)},
             "keys": [{"sha256": hashlib.sha256(KEY.encode()).hexdigest()}],
         },

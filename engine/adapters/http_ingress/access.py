@@ -147,8 +147,10 @@ class Access:
             return
         if head.peer and not is_loopback(head.peer):
             raise _not_local("no keys are configured, so only this machine may ask; configure [[ingress.keys]]")
-        if any(name in head.headers for name in FORWARDING):
-            raise _not_local("the request came through a proxy and no keys are configured; configure [[ingress.keys]]")
+        for name in FORWARDING:
+            if name in head.headers:
+                detail = "the request came through a proxy and no keys are configured; configure [[ingress.keys]]"
+                raise _not_local(detail)
         host = head.headers.get("host", "")
         if not is_loopback(_host_of(host)):
             raise _not_local("no keys are configured, so Host must be localhost or a loopback address")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.answers import fault_of
 from engine.adapters.http_ingress.body import too_slow
-from engine.adapters.http_ingress.fast_head import query_of
+from engine.adapters.http_ingress.fast_head import check_transfer_encoding, query_of
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.problems import SECURITY_HEADERS, Problem
 from engine.adapters.http_ingress.request import (
@@ -34,6 +34,10 @@ SECURITY = [(name.lower().encode(), value.encode()) for name, value in SECURITY_
 
 class _Left(Exception):
     """Nobody waits for the answer any more."""
+
+
+class _Ambiguous(Problem):
+    """Nothing behind it on the connection should be read."""
 
 
 class AsgiIngress:
@@ -75,6 +79,11 @@ class AsgiIngress:
                 request = IngressRequest(head, query, mount=quote(root))
                 return await self._post(path, request, receive)
             return await self._get(scope["method"], path, head)
+        except _Ambiguous as problem:
+            answer = self._problem(problem)
+            if scope.get("http_version", "1.1") in ("1.0", "1.1"):
+                answer.headers["Connection"] = "close"
+            return answer
         except Problem as problem:
             return self._problem(problem)
         except (asyncio.CancelledError, _Left):
@@ -132,8 +141,14 @@ def _head(scope: Mapping[str, Any]) -> Head:
         known = name.decode("ascii", "replace").lower()
         hosts += known == "host"
         headers.setdefault(known, value.decode("utf-8", "surrogateescape"))
-    if hosts > 1 or (not hosts and scope.get("http_version", "1.1") == "1.1"):
-        raise Problem("bad-request", "a request has the header Host once")
+    version = scope.get("http_version", "1.1")
+    if hosts > 1 or (not hosts and version == "1.1"):
+        raise _Ambiguous("bad-request", "a request has the header Host once")
+    if "transfer-encoding" in headers:
+        try:
+            check_transfer_encoding(headers["transfer-encoding"], version)
+        except Problem as problem:
+            raise _Ambiguous(problem.type, problem.detail) from None
     return Head(headers, _peer(scope))
 
 

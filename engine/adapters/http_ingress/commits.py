@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -27,8 +28,6 @@ class _Waiting(msgspec.Struct, eq=False):
 
 
 class Commits:
-    """`until` is in the loop's time."""
-
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._under_way: set[asyncio.Future[str]] = set()
@@ -36,8 +35,9 @@ class Commits:
         self._alarm: asyncio.TimerHandle | None = None
 
     async def stored(self, parsed: Parsed, admitted: Admitted, until: float) -> str:
-        """The id of the receipt. When cancelled, the commit goes on. Raises Problem."""
+        """The id of the receipt. `until`: in the loop's time. When cancelled, the commit goes on. Raises Problem."""
         commit = self._begin(parsed, admitted)
+        commit.add_done_callback(self._forget)
         await asyncio.wait({commit}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
         if not commit.done():
             raise _late()
@@ -45,12 +45,13 @@ class Commits:
 
     def store(self, parsed: Parsed, admitted: Admitted, until: float, told: Callable[[str | Exception], None]) -> None:
         """As `stored`, without a task: `told` is called later, once, with the id of the receipt or with the exception.
-        `until` must not go back from call to call. Raises Problem when it is known at once."""
+        `until`: in the time of `time.monotonic`; it must not go back from call to call. Raises Problem when the end is
+        known at once."""
         commit = self._begin(parsed, admitted)
         waiting = _Waiting(told, until, parsed, admitted)
         self._waiting.append(waiting)
         if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_at(until, self._ring)
+            self._alarm = commit.get_loop().call_later(until - time.monotonic(), self._ring)
         commit.add_done_callback(lambda commit: self._tell(waiting, commit))
 
     def _begin(self, parsed: Parsed, admitted: Admitted) -> asyncio.Future[str]:
@@ -63,7 +64,6 @@ class Commits:
             self._admission.give_back(caller, len(events))
             raise problem_of(error) from error
         self._under_way.add(commit)
-        commit.add_done_callback(self._forget)
         return commit
 
     def _id(self, commit: asyncio.Future[str], parsed: Parsed, admitted: Admitted) -> str:
@@ -74,6 +74,7 @@ class Commits:
             raise problem_of(error) from error
 
     def _tell(self, waiting: _Waiting, commit: asyncio.Future[str]) -> None:
+        self._forget(commit)
         told, parsed = waiting.told, waiting.parsed
         waiting.told = waiting.parsed = None
         while self._waiting and self._waiting[0].told is None:
@@ -88,14 +89,14 @@ class Commits:
 
     def _ring(self) -> None:
         """Whoever has waited for too long hears that it is not known."""
-        self._alarm, now = None, asyncio.get_running_loop().time()
+        self._alarm, now = None, time.monotonic()
         while self._waiting and (self._waiting[0].told is None or self._waiting[0].until <= now):
             waiting = self._waiting.popleft()
             told, waiting.told, waiting.parsed = waiting.told, None, None
             if told is not None:
                 told(_late())
         if self._waiting:
-            self._alarm = asyncio.get_running_loop().call_at(self._waiting[0].until, self._ring)
+            self._alarm = asyncio.get_running_loop().call_later(self._waiting[0].until - now, self._ring)
 
     def _forget(self, commit: asyncio.Future[str]) -> None:
         """Whoever waited has the result or has been told that it is not known; nobody else asks for it."""

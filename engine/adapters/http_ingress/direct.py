@@ -3,7 +3,6 @@ What is not like that goes through `Ingress.handle`, with the same answers."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -20,8 +19,6 @@ from engine.profiles.formats import Parsed
 
 BODY_BYTES = PARSE_INLINE_BYTES // 2
 """Larger ones may come in pieces for a while, where their bytes are counted and the rest of the loop gets its turn."""
-
-NOT_DIRECT = ("content-encoding", "prefer", "expect", "transfer-encoding")
 
 Answered = Callable[[IngressAnswer], None]
 
@@ -47,7 +44,8 @@ class Direct:
 
     def takes(self, headers: Mapping[str, str], length: int) -> bool:
         """Whether a request with these headers, found by lower-case name, can go this way."""
-        return 0 < length <= self._most_bytes and not any(name in headers for name in NOT_DIRECT)
+        asks_for_more = "content-encoding" in headers or "prefer" in headers or "expect" in headers
+        return 0 < length <= self._most_bytes and not asks_for_more and "transfer-encoding" not in headers
 
     def admit(self, head: Head, query: Mapping[str, str]) -> Admitted | IngressAnswer:
         """What `take` needs; or the refusal, for which no body need be read."""
@@ -69,8 +67,7 @@ class Direct:
         try:
             parsed = self._bodies.parse_here(body, admitted.media_type, admitted.reader)
             if parsed.events:
-                until = asyncio.get_running_loop().time() + self._seconds
-                self._commits.store(parsed, admitted, until, told)
+                self._commits.store(parsed, admitted, started + self._seconds, told)
                 return
         except Exception as error:
             told(error)

@@ -37,6 +37,9 @@ from engine.adapters.http_ingress.wire import encode
 FRAMING_BYTES = 65_536
 """Beside as many bytes again as the body has: what sizes, extensions and trailers of chunks may cost."""
 
+UNCOUNTED = -1
+"""What began in the midst of the bytes that were read last: how many of them are its own is not known."""
+
 
 class House(Protocol):
     """What the connections of one listener share."""
@@ -103,12 +106,8 @@ class Connection(Patience):
 
     def drain(self) -> None:
         """The listener closes: so does who waits for nothing."""
-        if not self._turns and self._transport is not None and not self._lingers:
+        if not self._turns and self._transport is not None:
             self._transport.close()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
 
     def expire(self) -> None:
         if self._lingers or self._stalled:
@@ -133,13 +132,13 @@ class Connection(Patience):
         if self._deaf:
             return
         if self._in_head:
-            self._head_bytes += size
+            self._head_bytes = 0 if self._head_bytes == UNCOUNTED else self._head_bytes + size
             if self._head_bytes > HEAD_BYTES:
                 self._last(too_large())
         elif self._refusal is not None:
             self._last_answer(self._refusal)
         elif self._turn is not None and self._head is not None and self._head.chunked:
-            self._read_bytes += size
+            self._read_bytes = 0 if self._read_bytes == UNCOUNTED else self._read_bytes + size
             if self._read_bytes > 2 * self._body_bytes + FRAMING_BYTES:
                 self._last(Problem("bad-request", "the chunks of the body have more around them than in them"))
         self._look_after()
@@ -169,7 +168,7 @@ class Connection(Patience):
         return memoryview(data)[len(mine) :]
 
     def on_message_begin(self) -> None:
-        self._in_head, self._head_bytes, self._phase = True, 0, ""
+        self._in_head, self._head_bytes, self._phase = True, UNCOUNTED, ""
         self._target, self._raw, self._size = b"", [], 0
 
     def on_url(self, url: bytes) -> None:
@@ -191,7 +190,7 @@ class Connection(Patience):
         except Problem as problem:
             self._last(problem)
             raise
-        self._pieces, self._body_bytes, self._read_bytes = [], 0, 0
+        self._pieces, self._body_bytes, self._read_bytes = [], 0, UNCOUNTED
         direct = self._house.direct
         if head.path != PROFILES or head.method != b"POST" or not direct.takes(head.headers, head.length):
             self._begin_slow(turn, head)
@@ -293,8 +292,9 @@ class Connection(Patience):
         bytes takes the answer with it."""
         if self._transport is None:
             return
-        self._deaf = True
-        if self._at_end or not (self._unread or self._turn is not None):
+        unread = self._unread or self._turn is not None
+        self._deaf, self._turn = True, None
+        if self._at_end or not unread:
             self._transport.close()
         else:
             self._linger(self._transport)

@@ -38,8 +38,7 @@ def read_head(method: bytes, version: str, target: bytes, raw: Headers, size: in
         raise Problem("target-too-long", f"path and query may have {TARGET_BYTES} bytes")
     if size + len(target) > HEAD_BYTES or len(raw) > HEADERS:
         raise too_large()
-    if version not in ("1.1", "1.0"):
-        raise Problem("unknown-version", "this address speaks HTTP/1.1")
+    check_version(version)
     headers: dict[str, str] = {}
     hosts = 0
     for name, value in raw:
@@ -50,8 +49,8 @@ def read_head(method: bytes, version: str, target: bytes, raw: Headers, size: in
         raise Problem("bad-request", "a request has the header Host once")
     chunked = "transfer-encoding" in headers
     if chunked:
-        _check_transfer_encoding(headers["transfer-encoding"], version)
-    where = _in_origin_form(target.decode("ascii"), headers.get("host", ""))
+        check_transfer_encoding(headers["transfer-encoding"], version)
+    where = in_origin_form(target.decode("ascii"), headers.get("host", ""))
     length = int(headers.get("content-length", "0"))
     return RequestHead(method, version, where, where.partition("?")[0], headers, raw, length, chunked)
 
@@ -61,14 +60,19 @@ def _name(name: bytes) -> str:
     return name.decode("ascii").lower()
 
 
-def _check_transfer_encoding(value: str, version: str) -> None:
+def check_version(version: str) -> None:
+    if version not in ("1.1", "1.0"):
+        raise Problem("unknown-version", "this address speaks HTTP/1.1")
+
+
+def check_transfer_encoding(value: str, version: str) -> None:
     if version == "1.0":
         raise Problem("bad-request", "HTTP/1.0 has no Transfer-Encoding")
     if value.strip().lower() != "chunked":
         raise Problem("unknown-transfer-encoding", "of Transfer-Encoding only chunked is understood")
 
 
-def _in_origin_form(target: str, host: str) -> str:
+def in_origin_form(target: str, host: str) -> str:
     """Of the absolute form too, where it names the host that Host names."""
     if "#" in target:
         raise Problem("bad-request", "the target of a request has no fragment")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
 from engine.adapters.http_ingress.fast import Connection
 from engine.adapters.http_ingress.ingress import Ingress
-from engine.adapters.http_ingress.listener import Door, runner_of
-from engine.adapters.http_ingress.problems import Problem
-from engine.adapters.http_ingress.request import IngressAnswer
+from engine.adapters.http_ingress.listener import Door
 
 LOOK_SECONDS = 1.0
 """How often connections are looked at that keep us waiting; more often where a body has less than some seconds."""
@@ -23,11 +22,10 @@ class FastListener(Door):
     def __init__(
         self, app: web.Application, host: str, port: int, *, ingress: Ingress, body_seconds: float, **more: Any
     ) -> None:
-        super().__init__(host, port, **more)
+        super().__init__(app, host, port, **more)
         self.direct, self.body_seconds = ingress.direct, body_seconds
         self.connections: set[Connection] = set()
         self.closing = False
-        self._runner = runner_of(app, 0.0, self._shutdown_seconds)
         self._look_seconds = min(LOOK_SECONDS, body_seconds / 4)
         self._look: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -49,17 +47,20 @@ class FastListener(Door):
             self._server.close()
         for connection in list(self.connections):
             connection.drain()
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._shutdown_seconds):
-                while self.connections:
-                    self._empty.clear()
-                    await self._empty.wait()
-        except TimeoutError:
-            for connection in list(self.connections):
-                connection.abort()
+                await self._left_by_all()
+        for connection in list(self.connections):
+            connection.abort()
+        await self._left_by_all()
         if self._look is not None:
             self._look.cancel()
         await self._runner.cleanup()
+
+    async def _left_by_all(self) -> None:
+        while self.connections:
+            self._empty.clear()
+            await self._empty.wait()
 
     # -- what connections ask of it -----------------------------------------------------------------------------------
 
@@ -69,11 +70,7 @@ class FastListener(Door):
             self._empty.set()
 
     def handler(self) -> asyncio.Protocol:
-        assert self._runner.server is not None, "the listener is closed"
-        return self._runner.server()
-
-    def refusal(self, problem: Problem) -> IngressAnswer:
-        return IngressAnswer(problem.status, problem.headers_with(self._random), problem.body())
+        return self._handler(0.0)
 
     def _connections(self) -> int:
         return len(self.connections)

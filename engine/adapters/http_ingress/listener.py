@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from engine.adapters.http_ingress.hot import hot_first
+from engine.adapters.http_ingress.hot import QuietHandler, hot_first
 from engine.adapters.http_ingress.ingress import Ingress
 from engine.adapters.http_ingress.problems import Problem
 from engine.adapters.http_ingress.request import IngressAnswer
@@ -38,6 +38,7 @@ class Door:
 
     def __init__(
         self,
+        app: web.Application,
         host: str,
         port: int,
         *,
@@ -55,6 +56,24 @@ class Door:
         self._random = random or random_module.Random()
         self._server: asyncio.Server | None = None
         self._refused: set[_Full] = set()
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_seconds)
+
+    def refusal(self, problem: Problem) -> IngressAnswer:
+        return IngressAnswer(problem.status, problem.headers_with(self._random), problem.body())
+
+    def _handler(self, linger_seconds: float) -> asyncio.Protocol:
+        """One of aiohttp's, for a connection."""
+        assert self._runner.server is not None, "the listener is closed"
+        return QuietHandler(
+            self.refusal,
+            self._runner.server,
+            loop=asyncio.get_running_loop(),
+            auto_decompress=False,
+            access_log=None,
+            logger=_SILENT,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=linger_seconds,
+        )
 
     def _connections(self) -> int:
         raise NotImplementedError
@@ -79,7 +98,7 @@ class Door:
 
     def _answer_when_full(self) -> bytes:
         problem = Problem("busy", "too many connections are open at once", retry_after_seconds=FULL_RETRY_SECONDS)
-        return encode(IngressAnswer(problem.status, problem.headers_with(self._random), problem.body()), "close")
+        return encode(self.refusal(problem), "close")
 
 
 class Listener(Door):
@@ -89,16 +108,15 @@ class Listener(Door):
     def __init__(
         self, app: web.Application, host: str, port: int, *, ingress: Ingress | None = None, **more: Any
     ) -> None:
-        super().__init__(host, port, **more)
+        super().__init__(app, host, port, **more)
         self._ingress = ingress
-        self._runner = runner_of(app, LINGER_SECONDS, self._shutdown_seconds)
 
     async def open(self) -> None:
         """Raises OSError when the address cannot be had."""
         await self._runner.setup()
         if self._ingress is not None and self._runner.server is not None:
             server = self._runner.server
-            server.request_handler = hot_first(self._ingress, server.request_handler)
+            server.request_handler = hot_first(self._ingress, server.request_handler, self.refusal)
         try:
             await self._listen()
         except OSError:
@@ -114,20 +132,7 @@ class Listener(Door):
         return len(self._runner.server.connections) if self._runner.server is not None else 0
 
     def _connection(self) -> asyncio.Protocol:
-        assert self._runner.server is not None, "the listener is closed"
-        return self._runner.server()
-
-
-def runner_of(app: web.Application, linger_seconds: float, shutdown_seconds: float) -> web.AppRunner:
-    return web.AppRunner(
-        app,
-        auto_decompress=False,
-        access_log=None,
-        logger=_silent(),
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        lingering_time=linger_seconds,
-        shutdown_timeout=shutdown_seconds,
-    )
+        return self._handler(LINGER_SECONDS)
 
 
 class _Full(asyncio.Protocol):
@@ -172,3 +177,6 @@ def _silent() -> logging.Logger:
     logger = logging.Logger("engine.http.protocol", level=logging.CRITICAL + 1)
     logger.addHandler(logging.NullHandler())
     return logger
+
+
+_SILENT = _silent()

@@ -83,7 +83,7 @@ class Outlet(asyncio.Transport):
         """The connection is gone."""
         handler, self._handler = self._handler, None
         if handler is not None and self._early is None:
-            handler.connection_lost(None)
+            _tell_lost(handler)
 
     def pause_writing(self) -> None:
         if self._handler is not None:
@@ -119,7 +119,7 @@ class Outlet(asyncio.Transport):
         if handler is None:
             return
         self.resume_reading()
-        asyncio.get_running_loop().call_soon(handler.connection_lost, None)
+        _tell_lost(handler)
         self._carrier.answered(keep_alive=self._keeps_alive)
 
     def abort(self) -> None:
@@ -138,3 +138,8 @@ class Outlet(asyncio.Transport):
 
     def is_reading(self) -> bool:
         return not self._holds
+
+
+def _tell_lost(handler: asyncio.Protocol) -> None:
+    """Behind the first step of the task that it has begun: aiohttp's cannot begin without a connection."""
+    asyncio.get_running_loop().call_soon(handler.connection_lost, None)

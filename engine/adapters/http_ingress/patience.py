@@ -33,6 +33,10 @@ class Patience(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     def pause_writing(self) -> None:
         """The other side does not read its answers."""
         self._stalled = True
