@@ -24,6 +24,8 @@ class Fill:
         """Note a size; the level that was passed upwards with it, as a share, or None."""
         self._learn(size_bytes, now)
         share, before = size_bytes / max_bytes, self.level
+        if not before and share < LEVELS[0]:  # as nearly always
+            return None
         reached = sum(share >= level for level in LEVELS)
         kept = sum(share >= level - BACK_BY for level in LEVELS)
         self.level = max(reached, min(before, kept))

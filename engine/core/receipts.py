@@ -10,7 +10,8 @@ import base64
 import binascii
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -56,7 +57,7 @@ class Tracker:
 
     def __init__(self, first: int, events: int, destinations: Collection[str]) -> None:
         self.first, self.events, self._names = first, events, destinations
-        self._counts: dict[tuple[str, str], int] = NO_COUNTS
+        self._counts: Mapping[tuple[str, str], int] = NO_COUNTS
         self._left: dict[str, int] | None = None if events and destinations else NONE_LEFT  # None: all of them
         self.lost = False
         self.followed = True  # False once it is too old to be asked for
@@ -67,10 +68,12 @@ class Tracker:
         return self._left is not None and not self._left
 
     def count(self, destination: str, outcome: str, events: int = 1) -> None:
-        if self._counts is NO_COUNTS:
-            self._counts = {}
+        if self._left is None and events == self.events and [destination] == self._names:
+            self._counts, self._left = _one_count(destination, str(outcome), events), NONE_LEFT
+            self.release()
+            return
         counted = (destination, str(outcome))
-        self._counts[counted] = self._counts.get(counted, 0) + events
+        self._counts = {**self._counts, counted: self._counts.get(counted, 0) + events}
         self._less(destination, events)
 
     def skip(self, destination: str, events: int) -> None:
@@ -116,7 +119,13 @@ class Tracker:
         }
 
 
-NO_COUNTS: dict[tuple[str, str], int] = {}
+@lru_cache(1_024)
+def _one_count(destination: str, outcome: str, events: int) -> Mapping[tuple[str, str], int]:
+    """What nearly every tracker ends with, shared by all of them."""
+    return {(destination, outcome): events}
+
+
+NO_COUNTS: Mapping[tuple[str, str], int] = {}
 NONE_LEFT: dict[str, int] = {}
 OUTCOMES = tuple(str(outcome) for outcome in Outcome)  # an enum's member takes ten times as long to be found in a dict
 

@@ -9,7 +9,6 @@ import logging
 import random
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -134,22 +133,23 @@ class Consumer:
         self._ask_to_read_on()
 
     def _take_events(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None) -> None:
-        add, lane, at, takes = self.coalescer.add, append.lane, append.accepted_at, int(self.policy.takes)
-        how: dict[str, Any] = {"certain": not self.recovering, "tracker": tracker}
-        new = {**how, "still_seconds": self.still_seconds()}
-        known = accounted is not None
-        taken = 0 if known else self.coalescer.add_all(append.events, append.first, lane, at, kind=takes, **new)
+        add, lane, at, takes, taken = self.coalescer.add_all, append.lane, append.accepted_at, int(self.policy.takes), 0
+        certain, still = not self.recovering, self.still_seconds()
+        if accounted is None:
+            taken = add(
+                append.events, append.first, lane, at, takes, certain=certain, still_seconds=still, tracker=tracker
+            )
         offset = append.first + taken - 1
         for event in append.events[taken:]:
             offset += 1
             settled = accounted is not None and accounted.get(event.key, NOTHING) >= offset
             if event.kind == takes:
                 if not settled:
-                    add(event, offset, lane, at, **new)
+                    add((event,), offset, lane, at, takes, certain=certain, still_seconds=still, tracker=tracker)
             elif event.kind == Kind.REPLAY and event.destination == self.name:
                 if not settled:
                     event = self._unless_forgotten(event)
-                    self.coalescer.add_replay(event, offset, at, **how)
+                    self.coalescer.add_replay(event, offset, at, certain=certain, tracker=tracker)
             else:
                 self._skip(offset, tracker)
                 if event.kind == Kind.FORGET:
