@@ -17,7 +17,7 @@ from benchmarks.scenarios.limits import freshness, note_stall, usage
 from benchmarks.scenarios.sizing import rule
 from benchmarks.shapes import Shape
 from benchmarks.sinks import Records
-from benchmarks.soak import Window, fault_of, subject_of, verdicts
+from benchmarks.soak import RECEIPTS, Window, fault_of, subject_of, verdicts, warm
 from benchmarks.variant import BadFragment, Variant, engine_config, parsed, toml
 from engine.bench.histogram import Histogram
 
@@ -166,7 +166,8 @@ def test_freshness_counts_events_covered_and_the_age_of_what_arrives() -> None:
 
 def window(at: int, memory: float = 1e8, descriptors: int = 30, p50: float = 2.0) -> Window:
     quantiles = Quantiles(p50, p50, p50, p50, 10)
-    return Window(at * 20.0, fault_of(at), int(memory), descriptors, 10, Phase(ack=quantiles, delivered=quantiles))
+    phase = Phase(ack=quantiles, delivered=quantiles, requests=RECEIPTS // 4)
+    return Window(at * 20.0, fault_of(at), int(memory), descriptors, 10, phase)
 
 
 def test_a_soak_without_growth_is_flat() -> None:
@@ -177,7 +178,7 @@ def test_a_soak_without_growth_is_flat() -> None:
     ("what", "grown"),
     [
         ("memory", lambda at: window(at, memory=1e8 + at * 4e6)),
-        ("descriptors", lambda at: window(at, descriptors=30 + at)),
+        ("descriptors", lambda at: window(at, descriptors=30 + 4 * at)),
         ("ack_p50", lambda at: window(at, p50=2.0 + at)),
     ],
 )
@@ -189,6 +190,12 @@ def test_a_soak_that_was_too_short_says_so() -> None:
     found = subject_of("engine", [window(0), window(1)])
     assert found.status == "not measured"
     assert "longer" in found.reason
+
+
+def test_memory_that_grows_while_receipts_fill_up_is_warm_up() -> None:
+    windows = [window(at, memory=1e8 + min(at, 5) * 1e8) for at in range(20)]
+    assert warm(windows)[0].at == windows[5].at
+    assert all(it.flat for it in verdicts(warm(windows)))
 
 
 # -- variants ---------------------------------------------------------------------------------------------------------
