@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: list, run, compare, check, soak, sizing, report, readme."""
+"""``python -m benchmarks``: list, run, compare, check, soak, sizing, report, figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import fnmatch
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import check, html, readme, soak
+from benchmarks import check, figures, html, soak
 from benchmarks.commands import options_of, parser
 from benchmarks.console import show
 from benchmarks.processes import Failed, run_async
@@ -73,8 +73,8 @@ def _report(given: argparse.Namespace) -> int:
     return 0
 
 
-def _readme(given: argparse.Namespace) -> int:
-    readme.update(read(given.file), given.file)
+def _figures(given: argparse.Namespace) -> int:
+    figures.update(figures.results(given.files))
     return 0
 
 
@@ -94,7 +94,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "soak": _soak,
     "report": _report,
-    "readme": _readme,
+    "figures": _figures,
 }
 
 

@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,24 +13,18 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from benchmarks.accounting import Accounts, Usage, shares
+from benchmarks.accounting import Accounts, shares
 from benchmarks.cores import Cores
 from benchmarks.generator import Done, Job
+from benchmarks.judging import arrived, delivery_times, reached
 from benchmarks.processes import Failed, Running
-from benchmarks.result import MICRO, Phase, Quantiles
+from benchmarks.result import MICRO, MILLI, Phase, Quantiles
 from benchmarks.shapes import Shape
 from benchmarks.sink import Stats
-from benchmarks.sinks import Records, SinkClient, generator_process, get
+from benchmarks.sinks import SinkClient, generator_process, get
 from benchmarks.systems import Place, System
-from engine.bench.histogram import Histogram
 from engine.bench.load import MOST_REQUESTS
 from engine.bench.machine import cpu_seconds
-
-REACHED = 0.98
-"""So much of an offered load has to be accepted for its latencies to say anything about it."""
-
-APART = 1_000_000_000
-"""So far apart are the numbers of two loads that run at once."""
 
 STAYING = 400
 """What speaks no HTTP is never told that there is no more, and may keep its last incomplete lists."""
@@ -103,7 +96,7 @@ class Bench:
             await self.settle(system)
         stats = await self.sink.stats()
         ran = stats.last_at - done.started_at if system.delivers else done.seconds
-        return _phase(done, max(ran, 1e-9), measured, stats)
+        return arrived(_phase(done, max(ran, 1e-9), measured, stats), shape, system, stats)
 
     # -- open loop ------------------------------------------------------------------------------------------------
 
@@ -132,8 +125,9 @@ class Bench:
         stats, records = await self.sink.stats(), await self.sink.records()
         phase = _phase(done, job.seconds, measured, stats)
         phase.offered_per_second = round(events_per_second, 1)
+        phase.sent_late_p99_ms = round(done.late_p99 * MILLI, 3)
         phase.delivered = Quantiles.of(delivery_times(shape, records, done.started_at, job.per_second))
-        return reached(phase, done)
+        return arrived(reached(phase, done), shape, system, stats)
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -205,10 +199,6 @@ class Measured:
     def shares(self) -> dict[str, float]:
         return shares(self._before, self._last_event)
 
-    @property
-    def usage(self) -> tuple[Usage, Usage]:
-        return self._before, self._after
-
 
 def _phase(done: Done, seconds: float, measured: Measured, stats: Stats) -> Phase:
     phase = Phase(
@@ -232,17 +222,6 @@ def _phase(done: Done, seconds: float, measured: Measured, stats: Stats) -> Phas
     return phase
 
 
-def reached(phase: Phase, done: Done) -> Phase:
-    """The phase, or the reason why it is none: latencies of a load that never was mean nothing."""
-    due = done.sent + done.unsent
-    if phase.status == "ok" and done.requests < REACHED * due:
-        lost = f"{done.refused:,} refused, {done.failed:,} failed, {done.unsent:,} never sent"
-        phase.status = "not measured"
-        phase.reason = f"the offered load was not reached: of {due:,} requests {done.requests:,} were taken ({lost})"
-        phase.ack = phase.delivered = phase.cpu_us_per_event = None
-    return phase
-
-
 def fresh(shape: Shape) -> Shape:
     """Of people that no phase has met before."""
     return msgspec.structs.replace(shape, run=f"w{secrets.token_hex(6)}")
@@ -251,26 +230,6 @@ def fresh(shape: Shape) -> Shape:
 def lines_of(shape: Shape) -> Shape:
     """The same events for what takes a line each."""
     return msgspec.structs.replace(shape, format="ndjson", compression="")
-
-
-def delivery_times(shape: Shape, records: Records, started_at: float, requests_per_second: float) -> Histogram:
-    """For every event: from the moment its request was due until it, or a newer one of its person, was at the sink."""
-    seconds, waiting = Histogram(), _by_person(shape, records)
-    for at, person, version in records:
-        events = waiting.get(person - shape.base)
-        while events and events[-1] <= version - shape.base:
-            due = started_at + shape.request_of(events.pop()) / requests_per_second
-            seconds.add(max(0.0, at - due))
-    return seconds
-
-
-def _by_person(shape: Shape, records: Records) -> dict[int, list[int]]:
-    """Events that should arrive, newest first: all up to the newest that did."""
-    found: dict[int, list[int]] = defaultdict(list)
-    mine = (it - shape.base for it in records.versions if 0 <= it - shape.base < APART)
-    for event in range(max(mine, default=-1), -1, -1):
-        found[shape.person_of(event)].append(event)
-    return found
 
 
 async def settled(session: aiohttp.ClientSession, engine_url: str, within_seconds: float = DRAIN_SECONDS) -> None:

@@ -9,8 +9,6 @@ import msgspec
 
 from benchmarks.bench import QUICK, Options
 
-RESULTS = Path(__file__).parent / "results"
-
 
 def parser() -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(
@@ -23,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     _check(commands.add_parser("check", help="this checkout against another commit, in turns; exit 1 when slower"))
     _soak(commands.add_parser("soak", help="load with faults for long; exit 1 when something grows"))
     _report(commands.add_parser("report", help="an HTML page from a result"))
-    _readme(commands.add_parser("readme", help="the table of the README from a result"))
+    _figures(commands.add_parser("figures", help="the figures of README.md and docs/performance.md from results"))
     return arguments
 
 
@@ -86,5 +84,5 @@ def _report(command: argparse.ArgumentParser) -> None:
     command.add_argument("--html", type=Path, required=True, metavar="FILE")
 
 
-def _readme(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, nargs="?", default=RESULTS / "reference.json")
+def _figures(command: argparse.ArgumentParser) -> None:
+    command.add_argument("files", type=Path, nargs="*", help="results; the first that has a scenario counts (all kept)")

@@ -53,6 +53,7 @@ class Phase(msgspec.Struct, kw_only=True):
     cpu_us_per_event: float | None = None  # of the system's processes, until nothing is left to do
     cpu_share: dict[str, float] = {}  # of one core while it ran: system, sink, generator, foreign (everybody else)
     peak_memory_bytes: int = 0
+    sent_late_p99_ms: float | None = None  # open loop: after it was due a request left; part of both latencies
     ack: Quantiles | None = None  # from the due moment to the answer
     delivered: Quantiles | None = None  # from the due moment to the sink
     refused: int = 0  # requests

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 
@@ -29,11 +30,14 @@ from engine.bench.machine import memory_bytes, process_tree
 SCENARIO = "soak"
 LOAD = 0.6
 WINDOWS_AT_LEAST, WINDOW_SECONDS = 12, 20.0
-WARM_UP_SHARE = 0.25
+WARM_UP_SHARE, JUDGED_AT_LEAST = 0.25, 6
+RECEIPTS = 100_000
+"""Of so many requests an engine keeps what became of them; until then its memory has to grow."""
 AWAY_EVERY, SLOW_EVERY = 5, 5
 AWAY_SHARE, SLOW_MS = 0.25, 50.0
 MEMORY_GROWTH, MEMORY_BYTES = 0.05, 16 << 20
-DESCRIPTORS = 5
+DESCRIPTORS = 32
+"""The pool of connections to the destination may fill."""
 DISK_GROWTH, DISK_BYTES = 0.25, 64 << 20
 LATENCY_GROWTH, LATENCY_MS = 0.5, 1.0
 
@@ -120,15 +124,25 @@ def _count(folder: Path) -> int:
 
 def subject_of(name: str, windows: Sequence[Window]) -> Subject:
     found = Subject(scenario=SCENARIO, system=name, loads=[it.phase for it in windows])
-    judged = windows[int(len(windows) * WARM_UP_SHARE) :]
-    if len(judged) < 4:
-        found.status, found.reason = "not measured", f"only {len(judged)} windows after the warm-up; soak for longer"
+    judged = warm(windows)
+    if len(judged) < JUDGED_AT_LEAST:
+        found.status = "not measured"
+        found.reason = (
+            f"only {len(judged)} windows after the warm-up, which takes {RECEIPTS:,} requests; soak for longer"
+        )
         return found
     for verdict in verdicts(judged):
         found.figures[f"{verdict.what}_flat"] = float(verdict.flat)
         found.notes.append(verdict.said)
     found.figures |= figures(windows)
     return found
+
+
+def warm(windows: Sequence[Window]) -> Sequence[Window]:
+    """What comes after a quarter of the windows, and after the engine keeps as many receipts as it ever does."""
+    requests = list(accumulate(it.phase.requests for it in windows))
+    full = next((at for at, so_far in enumerate(requests) if so_far >= RECEIPTS), len(windows))
+    return windows[max(full + 1, int(len(windows) * WARM_UP_SHARE)) :]
 
 
 def figures(windows: Sequence[Window]) -> dict[str, float]:

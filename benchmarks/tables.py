@@ -49,7 +49,7 @@ def _saturation_row(subject: Subject) -> Sequence[str]:
         number(subject.events_per_second, 0),
         number(subject.cpu_us_per_event, 1),
         f"{min(known):.1f} - {max(known):.1f}" if known else NOTHING,
-        *_two(ack),
+        *two(ack),
         number(subject.peak_memory_bytes / 2**20, 0),
         *(_share(subject, name) for name in ("system", "sink", "generator")),
         "; ".join(subject.notes) or NOTHING,
@@ -178,9 +178,9 @@ def number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:,.{digits}f}"
 
 
-def _two(quantiles: Quantiles | None) -> Iterable[str]:
+def two(quantiles: Quantiles | None) -> Iterable[str]:
     return (number(quantiles.p50, 2), number(quantiles.p99, 2)) if quantiles else (NOTHING, NOTHING)
 
 
 def _three(quantiles: Quantiles | None) -> Iterable[str]:
-    return (*_two(quantiles), number(quantiles.p999, 2) if quantiles else NOTHING)
+    return (*two(quantiles), number(quantiles.p999, 2) if quantiles else NOTHING)

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.bench import APART, Bench, delivery_times, fresh, settled, tell
+from benchmarks.bench import Bench, fresh, settled, tell
+from benchmarks.judging import APART, delivery_times
 from benchmarks.processes import Failed, Running
 from benchmarks.result import MICRO, MILLI, Subject
 from benchmarks.scenarios.growth import audited

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.bench import APART, Bench, fresh, tell
+from benchmarks.bench import Bench, fresh, tell
+from benchmarks.judging import APART
 from benchmarks.peers import batcher
 from benchmarks.processes import Failed
 from benchmarks.result import MILLI, Subject

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import msgspec
 
 from benchmarks.bench import Bench, tell
+from benchmarks.cores import Cores, pinned_to
 from benchmarks.processes import Failed
 from benchmarks.result import Subject
 from benchmarks.shapes import Shape
@@ -77,6 +78,7 @@ class Round:
         try:
             system = running.enter_context(contestant.start(self._bench.place(contestant.name)))
             self._systems.append((subject, system))
+            note_pinning(subject, system, self._bench.cores)
             await self._bench.warm_up(system, self._traffic.shape, self._traffic.latency_ms)
         except (Failed, Unavailable, OSError) as error:
             out(subject, error)
@@ -117,6 +119,13 @@ class Round:
 
 def out(subject: Subject, error: Exception) -> None:
     subject.status, subject.reason = "not measured", str(error)
+
+
+def note_pinning(subject: Subject, system: System, cores: Cores) -> None:
+    """The kernel's word for where it may run."""
+    found = [pinned_to(pid) for pid in system.pids]
+    if cores.pinned and any(it != cores.system for it in found):
+        subject.notes.append("it could not be pinned to its cores")
 
 
 def note_limits(subject: Subject, shares: dict[str, float]) -> None:

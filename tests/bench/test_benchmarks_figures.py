@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from typing import Any
 
 import pytest
 
-from benchmarks.bench import APART, delivery_times, reached
 from benchmarks.check import regression
-from benchmarks.cores import split
+from benchmarks.cores import Cores, split
 from benchmarks.generator import Done
 from benchmarks.growth import exponent, slope
+from benchmarks.judging import APART, arrived, delivery_times, reached
 from benchmarks.result import Phase, Quantiles, Ratio, Subject, ratio
 from benchmarks.scenarios.limits import freshness, note_stall, usage
 from benchmarks.scenarios.sizing import rule
+from benchmarks.scenarios.traffic import note_pinning
 from benchmarks.shapes import Shape
+from benchmarks.sink import Stats
 from benchmarks.sinks import Records
-from benchmarks.soak import Window, fault_of, subject_of, verdicts
+from benchmarks.soak import RECEIPTS, Window, fault_of, subject_of, verdicts, warm
+from benchmarks.systems import System
 from benchmarks.variant import BadFragment, Variant, engine_config, parsed, toml
 from engine.bench.histogram import Histogram
 
@@ -73,6 +77,25 @@ def test_a_load_that_was_not_reached_has_a_reason_and_no_figures() -> None:
 def test_a_load_that_was_reached_keeps_its_figures() -> None:
     phase = reached(Phase(events=1000, ack=QUANTILES), done(requests=99, sent=100))
     assert (phase.status, phase.ack) == ("ok", QUANTILES)
+
+
+def test_an_event_that_never_arrived_leaves_no_figures() -> None:
+    stats = Stats(records=12, people=9, requests=1, newest=9, last_at=1.0, stall_ms=0.0)
+    system = System(name="x", url="", pids=[], engine=True)
+    lost = arrived(Phase(events=10, ack=QUANTILES), Shape(), system, stats)
+    assert (lost.status, lost.ack) == ("not measured", None)
+    assert "of 10 accepted events 9 arrived" in lost.reason
+    merged = arrived(Phase(events=10, ack=QUANTILES), Shape(zipf=True), system, stats)
+    assert merged.status == "ok"
+
+
+def test_a_system_that_runs_elsewhere_is_marked() -> None:
+    here = frozenset(os.sched_getaffinity(0))
+    system, marked = System(name="x", url="", pids=[os.getpid()]), subject(1.0)
+    note_pinning(marked, system, Cores(here, frozenset({99})))
+    assert marked.notes == []
+    note_pinning(marked, system, Cores(frozenset({99}), here))
+    assert marked.notes
 
 
 def test_no_latency_is_no_quantile() -> None:
@@ -166,7 +189,8 @@ def test_freshness_counts_events_covered_and_the_age_of_what_arrives() -> None:
 
 def window(at: int, memory: float = 1e8, descriptors: int = 30, p50: float = 2.0) -> Window:
     quantiles = Quantiles(p50, p50, p50, p50, 10)
-    return Window(at * 20.0, fault_of(at), int(memory), descriptors, 10, Phase(ack=quantiles, delivered=quantiles))
+    phase = Phase(ack=quantiles, delivered=quantiles, requests=RECEIPTS // 4)
+    return Window(at * 20.0, fault_of(at), int(memory), descriptors, 10, phase)
 
 
 def test_a_soak_without_growth_is_flat() -> None:
@@ -177,7 +201,7 @@ def test_a_soak_without_growth_is_flat() -> None:
     ("what", "grown"),
     [
         ("memory", lambda at: window(at, memory=1e8 + at * 4e6)),
-        ("descriptors", lambda at: window(at, descriptors=30 + at)),
+        ("descriptors", lambda at: window(at, descriptors=30 + 4 * at)),
         ("ack_p50", lambda at: window(at, p50=2.0 + at)),
     ],
 )
@@ -189,6 +213,12 @@ def test_a_soak_that_was_too_short_says_so() -> None:
     found = subject_of("engine", [window(0), window(1)])
     assert found.status == "not measured"
     assert "longer" in found.reason
+
+
+def test_memory_that_grows_while_receipts_fill_up_is_warm_up() -> None:
+    windows = [window(at, memory=1e8 + min(at, 5) * 1e8) for at in range(20)]
+    assert warm(windows)[0].at == windows[5].at
+    assert all(it.flat for it in verdicts(warm(windows)))
 
 
 # -- variants ---------------------------------------------------------------------------------------------------------

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-import msgspec
 import pytest
 
-from benchmarks import check, html, readme
-from benchmarks.commands import RESULTS
+from benchmarks import check, figures, html
+from benchmarks.figures import RESULTS
 from benchmarks.result import Phase, Quantiles, Run, Subject, read, write
 from benchmarks.tables import tables
 from benchmarks.targets import targets
 from engine.bench.machine import Machine
-
-REFERENCE = RESULTS / "reference.json"
 
 
 def phase(cost: float, speed: float, **more: object) -> Phase:
@@ -51,8 +49,8 @@ def run() -> Run:
     )
 
 
-def test_a_result_survives_its_file(run: Run, tmp_path: object) -> None:
-    file = RESULTS.__class__(str(tmp_path)) / "one" / "result.json"
+def test_a_result_survives_its_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "one" / "result.json"
     write(run, file)
     assert read(file) == run
 
@@ -102,28 +100,33 @@ def test_the_gate_fails_for_a_slower_head_and_for_what_was_not_measured(
     assert "not measured" in capsys.readouterr().out
 
 
-def test_the_table_of_the_readme_stands_between_its_marks(run: Run) -> None:
-    text = f"before\n{readme.START}\nold\n{readme.END}\nafter\n"
-    made = readme.with_table(text, run, "x.json")
-    assert made.startswith(f"before\n{readme.START}\n| ")
-    assert made.endswith(f"{readme.END}\nafter\n")
+def test_figures_stand_between_their_marks_and_nothing_else_is_touched(run: Run) -> None:
+    text = "before\n<!-- figures: main -->\nold\n<!-- end of figures -->\nafter\n"
+    found = [figures.Found("x.json", run)]
+    made = figures.filled(text, found)
+    assert made.startswith("before\n<!-- figures: main -->\n| ")
+    assert made.endswith("<!-- end of figures -->\nafter\n")
     assert "old" not in made
-    assert "| queue-batcher, CPU / engine | - | 2.00 x | - |" in made
-    assert readme.with_table(made, run, "x.json") == made
+    assert "| queue-batcher, CPU over the engine's | - | 2.00 × | - |" in made
+    assert figures.filled(made, found) == made
 
 
-def test_a_readme_without_a_place_says_what_to_put_there(run: Run) -> None:
-    with pytest.raises(ValueError, match="two lines"):
-        readme.with_table("nothing", run, "x.json")
+@pytest.mark.parametrize(("name", "said"), [("nonsense", "no figures 'nonsense'"), ("limit", "scenario 'freshness'")])
+def test_figures_that_cannot_be_made_are_an_error(run: Run, name: str, said: str) -> None:
+    text = f"<!-- figures: {name} -->\n<!-- end of figures -->"
+    with pytest.raises(ValueError, match=said):
+        figures.filled(text, [figures.Found("x.json", run)])
 
 
-def test_the_readme_says_what_the_result_says() -> None:
-    text = readme.README.read_text("utf-8")
-    assert readme.with_table(text, read(REFERENCE), REFERENCE.name) == text
+@pytest.mark.parametrize("page", figures.PAGES, ids=lambda it: it.name)
+def test_pages_say_what_the_results_say(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert "<!-- figures:" in text
+    assert figures.filled(text, figures.results([])) == text
 
 
 @pytest.mark.parametrize("file", sorted(RESULTS.glob("*.json")), ids=lambda it: it.name)
-def test_every_result_that_is_kept_can_be_read_and_is_of_a_commit(file: object) -> None:
-    found = msgspec.json.decode(RESULTS.joinpath(str(file)).read_bytes(), type=Run)
+def test_every_result_that_is_kept_can_be_read_and_is_of_a_commit(file: Path) -> None:
+    found = read(file)
     assert found.commit
     assert found.subjects
