@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
@@ -17,9 +16,13 @@ from engine.adapters.http_ingress import (
     Denials,
     Listener,
     create_ingress_app,
-    tls_context,
+    inner_listener,
 )
+from engine.adapters.worker_link import Entrance, listening_sockets
 from engine.assembly.engine import Engine
+from engine.assembly.tls import tls_of
+from engine.assembly.worker_plan import INNER_CONNECTIONS, callers_plan, with_secrets_read
+from engine.assembly.workers import Spawn, Workers, workers_of
 from engine.config import Config
 from engine.config.access import reached_beyond
 from engine.errors import ConfigError, DataDirectoryError
@@ -46,9 +49,12 @@ class Service:
     that is too low, and OSError when an address is taken.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, spawn: Spawn | None = None) -> None:
+        """`spawn` starts `ingress.workers` processes; without it this process takes the events in itself."""
         self.config = config
-        self.engine = Engine(config)
+        self._spawn = spawn if config.ingress.workers > 1 else None
+        self._workers: Workers | None = None
+        self.engine = Engine(config if self._spawn is None else with_secrets_read(config))
         self.urls: dict[str, str] = {}
         self._keys = self.engine.keys()
         self._max_connections = config.ingress.max_connections
@@ -58,7 +64,7 @@ class Service:
         try:
             fitted = self._fit_connections()
             await self._stack.enter_async_context(self.engine)
-            for note in [*self.engine.control.notes(), *fitted]:
+            for note in [*self.engine.control.notes(), *fitted, *self._alone()]:
                 log.warning("%s", note)
             if self.config.ingress.clients:
                 self._keys.prepare()
@@ -78,7 +84,10 @@ class Service:
 
     def stop(self) -> None:
         """Begin to drain; `stopped` tells when it is over."""
-        self.engine.stop()
+        if self._workers is None:
+            self.engine.stop()
+        else:
+            self._workers.drain(self.engine.stop)
 
     async def stopped(self) -> None:
         """Wait until the engine has ended; raises what ended it, if it failed."""
@@ -94,7 +103,10 @@ class Service:
                 self._keys.prepare()
         except DataDirectoryError as error:
             raise ConfigError([str(error)]) from error
-        self._keys.replace(config.ingress.keys, config.ingress.clients)
+        callers = config if self._workers is None else with_secrets_read(config)
+        self._keys.replace(callers.ingress.keys, callers.ingress.clients)
+        if self._workers is not None:
+            self._workers.reload(callers_plan(callers, self._keys.signing_key))
         changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
         return [f"{name} has changed: it takes effect with the next start" for name in changed]
 
@@ -107,10 +119,13 @@ class Service:
 
     def _fit_connections(self) -> list[str]:
         """As many connections as the limit of open files has room for; what there is to say about it."""
-        config, listeners = self.config, 1 if self.config.admin is None else 2
+        config, listeners = self.config, (self._spawn is None) + (self.config.admin is not None)
         outward = sum(account.rate.max_concurrency + 1 for account in config.accounts) + listeners * REFUSED_AT_ONCE
+        if self._spawn is not None:
+            outward += config.ingress.workers * (INNER_CONNECTIONS + 1)
         wanted = config.ingress.max_connections
-        self._max_connections = -(-connections_possible(wanted * listeners, outward) // listeners)
+        possible = connections_possible(max(1, wanted * listeners), outward)
+        self._max_connections = -(-possible // listeners) if listeners else wanted
         if self._max_connections == wanted:
             return []
         return [
@@ -124,35 +139,44 @@ class Service:
         ingress = engine.ingress(access)
         if config.admin is None:
             app = create_service_app(ingress, lambda: engine.control, access, metrics=metrics)
-            url = await self._open("ingress", app, config.ingress.host, config.ingress.port)
-            self.urls["admin"] = url
+            self.urls["admin"] = await self._open_ingress(app)
             return
-        await self._open("ingress", create_ingress_app(ingress), config.ingress.host, config.ingress.port)
+        await self._open_ingress(create_ingress_app(ingress))
         app = create_admin_app(lambda: engine.control, access, metrics=metrics)
         await self._open("admin", app, config.admin.host, config.admin.port)
 
+    async def _open_ingress(self, app: web.Application) -> str:
+        ingress = self.config.ingress
+        if self._spawn is None:
+            return await self._open("ingress", app, ingress.host, ingress.port)
+        tls = tls_of(self.config)  # what is wrong with it is told here, not by every worker
+        entrance = Entrance(await listening_sockets(ingress.host, ingress.port))
+        self._stack.callback(entrance.close)
+        enter = self._stack.enter_async_context
+        inner = await enter(inner_listener(app, shutdown_seconds=SHUTDOWN_SECONDS))
+        workers = workers_of(self.engine.config, self.engine, self._keys, inner, entrance, self._spawn)
+        self.engine.metrics.elsewhere = workers.counted
+        self._workers = await enter(workers)
+        return self._named("ingress", ingress.host, entrance.port, tls)
+
+    def _alone(self) -> list[str]:
+        workers = self.config.ingress.workers
+        if workers == 1 or self._spawn is not None:
+            return []
+        return [f"ingress.workers is {workers}, but workers are there for `serve` only: this process does everything"]
+
     async def _open(self, name: str, app: web.Application, host: str, port: int) -> str:
-        config = self.config.ingress
-        tls = _tls(self.config) if name == "ingress" and config.tls_cert else None
+        tls = tls_of(self.config) if name == "ingress" else None
         limit = self._max_connections
         listener = Listener(app, host, port, max_connections=limit, tls=tls, shutdown_seconds=SHUTDOWN_SECONDS)
         await listener.open()
         self._stack.push_async_callback(listener.close)
+        return self._named(name, host, listener.port, tls)
+
+    def _named(self, name: str, host: str, port: int, tls: object) -> str:
         shown = f"[{host}]" if ":" in host else host
-        self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{listener.port}"
+        self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{port}"
         return self.urls[name]
-
-
-def _tls(config: Config) -> ssl.SSLContext:
-    ingress = config.ingress
-    try:
-        return tls_context(
-            str(config.base / ingress.tls_cert),
-            str(config.base / ingress.tls_key) if ingress.tls_key else "",
-            str(config.base / ingress.tls_client_ca) if ingress.tls_client_ca else "",
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f"ingress.tls_cert: certificate or key cannot be used ({error})"]) from error
 
 
 def _differences(before: dict[str, object], after: dict[str, object], prefix: str = "") -> list[str]:

@@ -80,6 +80,10 @@ class CommitStage:
         """Durable on return; the first offset. When cancelled, the append may still become durable.
 
         Raises Overloaded (nothing written) and Stopped."""
+        return await self.enqueue(append)
+
+    def enqueue(self, append: Append) -> asyncio.Future[int]:
+        """`submit` without waiting: raises at once, or later from what it returns."""
         if self.closed is not None:
             raise self.closed
         refusal = self.refusal()
@@ -90,7 +94,7 @@ class CommitStage:
         self._front_events += len(append.events)
         self._empty.clear()
         self._more.set()
-        return await submission.done
+        return submission.done
 
     async def run(self) -> None:
         """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random as random_module
+import socket
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -47,7 +48,7 @@ class Listener:
             app,
             auto_decompress=False,
             access_log=None,
-            logger=_silent(),
+            logger=silent(),
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
             shutdown_timeout=shutdown_seconds,
@@ -55,7 +56,7 @@ class Listener:
 
     async def open(self) -> None:
         """Raises OSError when the address cannot be had."""
-        await self._runner.setup()
+        await self.prepare()
         try:
             loop = asyncio.get_running_loop()
             self._server = await loop.create_server(
@@ -64,6 +65,19 @@ class Listener:
         except OSError:
             await self._runner.cleanup()
             raise
+
+    async def prepare(self) -> None:
+        """Enough for `adopt`: instead of `open`, where somebody else has the port."""
+        await self._runner.setup()
+
+    async def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted. Raises OSError when it is gone, or its TLS fails."""
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, ssl=self._tls)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._runner.server.connections) if self._runner.server is not None else 0
 
     @property
     def port(self) -> int:
@@ -127,7 +141,7 @@ def tls_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
     return context
 
 
-def _silent() -> logging.Logger:
+def silent() -> logging.Logger:
     """aiohttp logs malformed requests with what they said. What goes wrong inside a handler is logged elsewhere."""
     logger = logging.Logger("engine.http.protocol", level=logging.CRITICAL + 1)
     logger.addHandler(logging.NullHandler())
