@@ -195,23 +195,28 @@ class Workers:
     async def _one(self, index: int, status: TaskStatus[None] | None) -> tuple[bool, int]:
         """From its start to its end: whether it ever served, and its exit code."""
         (link, its_link), (door, its_door) = socket.socketpair(), socket.socketpair()
-        with its_link, its_door:
-            child = self._children[index] = await self._spawn(its_link, its_door)
-        try:
-            end = await self._greeted(index, link, door)
-            ready = await self._served(end)
-            if ready and status is not None:
-                status.started()
-            await end.closed.wait()
-            self._entrance.remove(end.way)
-            with anyio.move_on_after(END_SECONDS):
-                return ready, await child.wait()
-        finally:
-            if (end_there := self._ends.pop(index, None)) is not None:
-                self._entrance.remove(end_there.way)
-            door.close()
-            await _ended(child)
+        with link, door:
+            with its_link, its_door:
+                child = self._children[index] = await self._spawn(its_link, its_door)
+            try:
+                end = await self._greeted(index, link, door)
+                ready = await self._served(end)
+                if ready and status is not None:
+                    status.started()
+                await end.closed.wait()
+                self._entrance.remove(end.way)
+                with anyio.move_on_after(END_SECONDS):
+                    await child.wait()
+            finally:
+                self._let_go(index)
+                await _ended(child)
         return ready, await child.wait()
+
+    def _let_go(self, index: int) -> None:
+        end = self._ends.pop(index, None)
+        if end is not None:
+            self._entrance.remove(end.way)
+            end.close()
 
     async def _greeted(self, index: int, link: socket.socket, door: socket.socket) -> CoreEnd:
         for one in (link, door):

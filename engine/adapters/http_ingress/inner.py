@@ -6,6 +6,7 @@ address of the other end in a header that no client can set: the worker always w
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -26,6 +27,9 @@ from engine.adapters.http_ingress.problems import Problem
 
 PEER = "X-Engine-Peer"
 PREFIX, NAME = "rainfocus-engine-core-", "core"
+PLACE_BYTES = 70
+"""Longest name of the temporary directory; that of a socket has at most 107 bytes."""
+
 OLD_SECONDS = 60.0
 BODY_SECONDS = 10.0
 CHUNK_BYTES = 65_536
@@ -48,7 +52,7 @@ async def inner_listener(app: web.Application, *, shutdown_seconds: float) -> As
     """Serves the application on the socket whose path it gives; the folder of it goes at the end."""
     app.middlewares.append(_as_the_worker_saw_it)
     _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
+    folder = _private_folder()
     runner = web.AppRunner(
         app, auto_decompress=False, access_log=None, logger=silent(), shutdown_timeout=shutdown_seconds
     )
@@ -60,6 +64,14 @@ async def inner_listener(app: web.Application, *, shutdown_seconds: float) -> As
     finally:
         await runner.cleanup()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private_folder() -> Path:
+    """Only its owner may enter. Raises OSError."""
+    place = tempfile.gettempdir()
+    if len(os.fsencode(place)) > PLACE_BYTES:
+        raise OSError(errno.ENAMETOOLONG, "too long a name for a socket in it; set TMPDIR to a shorter one", place)
+    return Path(tempfile.mkdtemp(prefix=PREFIX))
 
 
 def _sweep() -> None:
