@@ -10,7 +10,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 FAST := not process and not faults and not mutants
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test check format lint types fast seeded process simulate test-faults kills signals outages mutants bench bench-check soak clean
+.PHONY: help run serve test check format lint types fast seeded process workers simulate test-faults kills signals outages mutants bench bench-check soak clean
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ seeded: $(VENV)/.development ## Do the tests find the bugs that were put in? (ha
 
 process: $(VENV)/.development ## Tests with real processes
 	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
+
+workers: $(VENV)/.development ## The same calls and the same kills with two ingress workers (about five minutes)
+	ENGINE_WORKERS=2 $(BIN)/python -m pytest -q tests/service tests/assembly tests/engine/test_arrival.py tests/process -m "not faults" --timeout 300
 
 RUNS ?= 1000
 FIRST ?= 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -97,9 +97,11 @@ class Metrics:
         self.denied: Counter[str] = Counter()
         self.notifications: Counter[tuple[str, str]] = Counter()  # by target and result
         self.stalls: Counter[tuple[str, str]] = Counter()  # by stage and destination
+        self.worker_restarts = 0
         self.ack_seconds = Histogram()
         self.journal_fsync_seconds = Histogram()
         self.coded: Callable[[Mapping[str, int]], Mapping[tuple[str, str], int]] = lambda counts: {}
+        self.elsewhere: Callable[[], Awaitable[None]] | None = None  # waits for what other processes have counted
         self._destinations: dict[str, DestinationMetrics] = {}
         self._accounts: dict[str, AccountMetrics] = {}
         self._gauges: dict[str, tuple[str, list[tuple[Labels, Callable[[], float]]]]] = {}
@@ -115,6 +117,9 @@ class Metrics:
     def accepted(self, events: int) -> None:
         self.events_accepted += events
 
+    def worker_restarted(self) -> None:
+        self.worker_restarts += 1
+
     def rejected(self, reason: str, records: int = 1) -> None:
         self.events_rejected[reason] += records
 
@@ -125,6 +130,11 @@ class Metrics:
     def gauge(self, name: str, help: str, read: Callable[[], float], labels: Mapping[str, str] | None = None) -> None:
         """Ask `read` at every scrape."""
         self._gauges.setdefault(name, (help, []))[1].append((tuple((labels or {}).items()), read))
+
+    async def complete(self) -> None:
+        """To be awaited before `render`, where not only this process counts."""
+        if self.elsewhere is not None:
+            await self.elsewhere()
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -146,6 +156,9 @@ class Metrics:
             "engine_requests_denied",
             "Requests that were denied, by reason.",
             _rows("reason", self.denied.items()),
+        )
+        yield _counter(
+            "engine_worker_restarts", "Ingress workers that ended and were replaced.", [((), self.worker_restarts)]
         )
         stalls = [
             ((("stage", stage), ("destination", name)), float(count)) for (stage, name), count in self.stalls.items()

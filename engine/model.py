@@ -84,7 +84,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Append(msgspec.Struct):
     """The events of one request or one `submit`: they enter the journal together or not at all.
 
-    `first` is the journal's to give: event i of the append has the offset ``first + i``.
+    `first` is the journal's to give: event i of the append has the offset ``first + i``. `packed`: the events as
+    `codec.pack_events` makes them, where somebody has done that already; a journal that stores them so takes it as is.
     """
 
     events: list[Event]
@@ -92,6 +93,7 @@ class Append(msgspec.Struct):
     lane: Lane = Lane.LIVE
     accepted_at: float = 0.0  # epoch seconds
     first: int = NOTHING
+    packed: bytes = b""
 
 
 class Profile(msgspec.Struct, gc=False):

@@ -80,6 +80,7 @@ ONLY_FOR_TYPES = {
 MAKES_TASKS = {
     "engine.assembly.engine": 1,  # the one task that owns everything else
     "engine.adapters.http_ingress.commits": 1,  # a commit that outlives the request that asked for it
+    "engine.assembly.workers": 2,  # the one that owns the ingress workers, and one that waits until they serve
     "engine.cli.send_post": 1,  # the client side: a TaskGroup of its own process
     "engine.bench.load": 1,  # replaces a connection that broke; a TaskGroup of its own
 }

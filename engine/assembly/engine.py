@@ -27,7 +27,7 @@ from engine.config import Config
 from engine.errors import ConfigError, Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Lane
-from engine.ports import Clock, Destination, Intake, Journal, State
+from engine.ports import Clock, Destination, Journal, State
 from engine.profiles.changes import ChangeReader
 from engine.profiles.identity import key_of_address
 
@@ -270,7 +270,7 @@ class Engine:
         return Receipt(intake, id, len(parsed.events), parsed.rejected, parsed.dropped)
 
     @property
-    def intake(self) -> Intake:
+    def intake(self) -> EngineIntake | Closed:
         """What an ingress hands events to; changes when the engine starts and stops."""
         return self._intake
 

@@ -19,7 +19,7 @@ class EngineIntake:
     """See `ports.Intake`. `journal_id` makes receipts of another journal recognisable."""
 
     def __init__(self, pipeline: Pipeline, journal_id: str) -> None:
-        self._pipeline, self._journal_id = pipeline, journal_id
+        self._pipeline, self.journal_id = pipeline, journal_id
         self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Event] = set()
         self._ended: Stopped | None = None
@@ -50,7 +50,7 @@ class EngineIntake:
     async def _accept_paced(self, append: Append, owner: str) -> str:
         handed_in_at = anyio.current_time()
         first = await self._pipeline.commit.submit(append)
-        await self._pipeline.backfill_pace.keep(handed_in_at)
+        await self.paced(append.lane, handed_in_at)
         return self._receipt_of(append, owner, first)
 
     def _acknowledge(self, id: asyncio.Future[str], append: Append, owner: str, durable: asyncio.Future[int]) -> None:
@@ -64,7 +64,16 @@ class EngineIntake:
             id.set_result(self._receipt_of(append, owner, durable.result()))
 
     def _receipt_of(self, append: Append, owner: str, first: int) -> str:
-        return ReceiptId.make(self._journal_id, owner, first, len(append.events)).text()
+        return ReceiptId.make(self.journal_id, owner, first, len(append.events)).text()
+
+    def begin(self, append: Append, /) -> asyncio.Future[int]:
+        """The commit alone, of an append that has events; its first offset. Raises as `accept` does."""
+        return self._pipeline.commit.hand_in(append)
+
+    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
+        """What the lane's producers wait for beside the commit. `handed_in_at`: loop time."""
+        if lane == Lane.BACKFILL:
+            await self._pipeline.backfill_pace.keep(handed_in_at)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         known = self._read(id, owner)
@@ -101,7 +110,7 @@ class EngineIntake:
 
     def _read(self, id: str, owner: str) -> ReceiptId | None:
         known = read_id(id)
-        if known is None or not known.belongs_to(self._journal_id, owner):
+        if known is None or not known.belongs_to(self.journal_id, owner):
             return None
         in_journal = known.first >= 0 and known.first + known.count <= self._pipeline.commit.next_offset
         return known if in_journal else None
@@ -119,6 +128,8 @@ class EngineIntake:
 class Closed:
     """The intake of an engine that does not run."""
 
+    journal_id = ""
+
     def __init__(self, error: Stopped) -> None:
         self._error = error
 
@@ -130,6 +141,12 @@ class Closed:
 
     async def accept(self, append: Append, /, *, owner: str = "") -> str:
         raise self._error
+
+    def begin(self, append: Append, /) -> asyncio.Future[int]:
+        raise self._error
+
+    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
+        """Nobody waits for more than what is durable."""
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return None

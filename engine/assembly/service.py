@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from aiohttp import web
 
@@ -20,16 +18,18 @@ from engine.adapters.http_ingress import (
     Ingress,
     Listener,
     create_ingress_app,
-    tls_context,
+    inner_listener,
 )
+from engine.adapters.worker_link import Entrance, listening_sockets
 from engine.assembly.engine import Engine
+from engine.assembly.listeners import SHUTDOWN_SECONDS, ingress_listener
+from engine.assembly.tls import tls_of
+from engine.assembly.worker_plan import INNER_CONNECTIONS, callers_plan, with_secrets_read
+from engine.assembly.workers import Spawn, Workers, workers_of
 from engine.config import Config
 from engine.config.access import reached_beyond
 from engine.errors import ConfigError, DataDirectoryError
 from engine.service import create_admin_app, create_service_app
-
-SHUTDOWN: dict[str, Any] = {"shutdown_seconds": 2.0}
-"""How long answers under way may take once the engine has drained."""
 
 RELOADABLE = {"log", "ingress.keys", "ingress.clients"}
 
@@ -49,9 +49,12 @@ class Service:
     that is too low, and OSError when an address is taken.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, spawn: Spawn | None = None) -> None:
+        """`spawn` starts `ingress.workers` processes; without it this process takes the events in itself."""
         self.config = config
-        self.engine = Engine(config)
+        self._spawn = spawn if config.ingress.workers > 1 else None
+        self._workers: Workers | None = None
+        self.engine = Engine(config if self._spawn is None else with_secrets_read(config))
         self.urls: dict[str, str] = {}
         self._keys = self.engine.keys()
         self._max_connections = config.ingress.max_connections
@@ -61,7 +64,7 @@ class Service:
         try:
             fitted = self._fit_connections()
             await self._stack.enter_async_context(self.engine)
-            for note in [*self.engine.control.notes(), *fitted]:
+            for note in [*self.engine.control.notes(), *fitted, *self._alone()]:
                 log.warning("%s", note)
             if self.config.ingress.clients:
                 self._keys.prepare()
@@ -81,7 +84,10 @@ class Service:
 
     def stop(self) -> None:
         """Begin to drain; `stopped` tells when it is over."""
-        self.engine.stop()
+        if self._workers is None:
+            self.engine.stop()
+        else:
+            self._workers.drain(self.engine.stop)
 
     async def stopped(self) -> None:
         """Wait until the engine has ended; raises what ended it, if it failed."""
@@ -97,7 +103,10 @@ class Service:
                 self._keys.prepare()
         except DataDirectoryError as error:
             raise ConfigError([str(error)]) from error
-        self._keys.replace(config.ingress.keys, config.ingress.clients)
+        callers = config if self._workers is None else with_secrets_read(config)
+        self._keys.replace(callers.ingress.keys, callers.ingress.clients)
+        if self._workers is not None:
+            self._workers.reload(callers_plan(callers, self._keys.signing_key))
         changed = [name for name in _differences(self.config.describe(), config.describe()) if name not in RELOADABLE]
         return [f"{name} has changed: it takes effect with the next start" for name in changed]
 
@@ -110,10 +119,13 @@ class Service:
 
     def _fit_connections(self) -> list[str]:
         """As many connections as the limit of open files has room for; what there is to say about it."""
-        config, listeners = self.config, 1 if self.config.admin is None else 2
+        config, listeners = self.config, (self._spawn is None) + (self.config.admin is not None)
         outward = sum(account.rate.max_concurrency + 1 for account in config.accounts) + listeners * REFUSED_AT_ONCE
+        if self._spawn is not None:
+            outward += config.ingress.workers * (INNER_CONNECTIONS + 1)
         wanted = config.ingress.max_connections
-        self._max_connections = -(-connections_possible(wanted * listeners, outward) // listeners)
+        possible = connections_possible(max(1, wanted * listeners), outward)
+        self._max_connections = -(-possible // listeners) if listeners else wanted
         if self._max_connections == wanted:
             return []
         return [
@@ -132,54 +144,41 @@ class Service:
         await self._open_ingress(create_ingress_app(ingress), ingress)
         app = create_admin_app(lambda: engine.control, access, metrics=metrics)
         limit = self._max_connections
-        admin = Listener(app, config.admin.host, config.admin.port, max_connections=limit, **SHUTDOWN)
+        admin = Listener(
+            app, config.admin.host, config.admin.port, max_connections=limit, shutdown_seconds=SHUTDOWN_SECONDS
+        )
         await self._open("admin", admin, config.admin.host)
 
     async def _open_ingress(self, app: web.Application, ingress: Ingress) -> str:
         config = self.config.ingress
-        listener = ingress_listener(app, ingress, self.config, max_connections=self._max_connections)
-        return await self._open("ingress", listener, config.host, tls=bool(config.tls_cert))
+        if self._spawn is None:
+            listener = ingress_listener(app, ingress, self.config, max_connections=self._max_connections)
+            return await self._open("ingress", listener, config.host, tls=bool(config.tls_cert))
+        tls_of(self.config)  # what is wrong with it is told here, not by every worker
+        entrance = Entrance(await listening_sockets(config.host, config.port))
+        self._stack.callback(entrance.close)
+        enter = self._stack.enter_async_context
+        inner = await enter(inner_listener(app, shutdown_seconds=SHUTDOWN_SECONDS))
+        workers = workers_of(self.engine.config, self.engine, self._keys, inner, entrance, self._spawn)
+        self.engine.metrics.elsewhere = workers.counted
+        self._workers = await enter(workers)
+        return self._named("ingress", config.host, entrance.port, tls=bool(config.tls_cert))
+
+    def _alone(self) -> list[str]:
+        workers = self.config.ingress.workers
+        if workers == 1 or self._spawn is not None:
+            return []
+        return [f"ingress.workers is {workers}, but workers are there for `serve` only: this process does everything"]
 
     async def _open(self, name: str, listener: Listener | FastListener, host: str, *, tls: bool = False) -> str:
         await listener.open()
         self._stack.push_async_callback(listener.close)
+        return self._named(name, host, listener.port, tls=tls)
+
+    def _named(self, name: str, host: str, port: int, *, tls: bool) -> str:
         shown = f"[{host}]" if ":" in host else host
-        self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{listener.port}"
+        self.urls[name] = f"{'https' if tls else 'http'}://{shown}:{port}"
         return self.urls[name]
-
-
-def ingress_listener(
-    app: web.Application,
-    ingress: Ingress,
-    config: Config,
-    *,
-    max_connections: int = 0,
-    sock: socket.socket | None = None,
-    reuse_port: bool = False,
-) -> Listener | FastListener:
-    """Behind the front that the configuration wants, not open yet. Raises ConfigError for TLS files that cannot be
-    used."""
-    where = config.ingress
-    more: dict[str, Any] = {
-        **SHUTDOWN,
-        **{"max_connections": max_connections, "tls": _tls(config) if where.tls_cert else None},
-        **{"sock": sock, "reuse_port": reuse_port, "ingress": ingress},
-    }
-    if where.front == "fast":
-        return FastListener(app, where.host, where.port, body_seconds=where.body_timeout_seconds, **more)
-    return Listener(app, where.host, where.port, **more)
-
-
-def _tls(config: Config) -> ssl.SSLContext:
-    ingress = config.ingress
-    try:
-        return tls_context(
-            str(config.base / ingress.tls_cert),
-            str(config.base / ingress.tls_key) if ingress.tls_key else "",
-            str(config.base / ingress.tls_client_ca) if ingress.tls_client_ca else "",
-        )
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f"ingress.tls_cert: certificate or key cannot be used ({error})"]) from error
 
 
 def _differences(before: dict[str, object], after: dict[str, object], prefix: str = "") -> list[str]:

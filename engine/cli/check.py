@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -169,6 +170,9 @@ def warnings_of(config: Config) -> list[str]:
     for name, (host, encrypted) in listeners.items():
         if not encrypted and not is_loopback(host):
             found.append(f"{name}.host: {host} is open to other machines in plain text; put TLS in front of it")
+    cores = len(os.sched_getaffinity(0))
+    if config.ingress.workers > cores:
+        found.append(f"ingress.workers: {config.ingress.workers} for {cores} cores; more cost and gain nothing")
     if config.journal.kind == "memory":
         found.append("journal.kind: a memory journal loses every accepted event with the process")
     if config.journal.on_full == "expire":

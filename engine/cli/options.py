@@ -27,6 +27,16 @@ ConfigPath = Annotated[
     str | None,
     typer.Option("--config", metavar="PATH", help="Default: $RAINFOCUS_ENGINE_CONFIG, else ./config.toml."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        max=64,
+        metavar="N",
+        help="Processes that take events in. Default: ingress.workers; 1: this process alone.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 Url = Annotated[
     str | None,

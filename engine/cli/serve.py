@@ -13,7 +13,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.cli import logs, output
-from engine.cli.options import ConfigPath, Json
+from engine.cli.options import ConfigPath, Json, Workers
+from engine.cli.spawn import spawn
 from engine.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 KEPT_BLOCK_BYTES, KEPT_BYTES = 33_554_432, 134_217_728
 
 
-def serve(config: ConfigPath = None, json: Json = False) -> None:
+def serve(config: ConfigPath = None, workers: Workers = None, json: Json = False) -> None:
     """Run the engine until it is told to stop.
 
     SIGTERM or Ctrl-C drains: requests in flight finish (at most engine.drain_timeout_seconds), the backlog stays in
     the journal, exit 0. A second one exits at once with code 1; nothing that was acknowledged is lost by either.
     SIGHUP reads the configuration again: keys, clients and log level are taken over together, a file with a problem is
     refused as a whole and running goes on. Exit 1 when another process owns the data directory, or when the disk fails.
+    With --workers 2 or more as many processes take events in, on one port; signals go to this one, which ends them.
 
     Example:
 
@@ -43,12 +45,16 @@ def serve(config: ConfigPath = None, json: Json = False) -> None:
     from engine.config import Config, locate
 
     path = locate(config)
-    loaded = Config.load(path)
+
+    def load() -> Config:
+        return Config.load(path).with_workers(workers)
+
+    loaded = load()
     logs.set_up(loaded.log.level, loaded.log.format)
     for warning in warnings_of(loaded):
         log.warning(warning)
     keep_freed_memory()
-    run(_serve(loaded, lambda: Config.load(path), json))
+    run(_serve(loaded, load, json))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -64,7 +70,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 async def _serve(config: Config, load: Callable[[], Config], json: bool) -> None:
     from engine.assembly.service import Service
 
-    service = Service(config)
+    service = Service(config, spawn=spawn)
     stopping = Stopping()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,8 @@ from engine.config.problems import masked
 
 Count = Annotated[int, Meta(ge=1, le=2**62)]
 CountOrZero = Annotated[int, Meta(ge=0, le=2**62)]
+MOST_WORKERS = 64
+Workers = Annotated[int, Meta(ge=1, le=MOST_WORKERS)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrZero = Annotated[float, Meta(ge=0)]

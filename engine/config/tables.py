@@ -30,6 +30,7 @@ from engine.config.kinds import (
     Texts,
     Token,
     Variable,
+    Workers,
 )
 from engine.config.problems import read_secret
 from engine.config.runs import RunsConfig
@@ -53,6 +54,7 @@ class IngressConfig(Table, frozen=True, kw_only=True):
     host: Text = "127.0.0.1"
     port: Port = 8080
     front: Literal["aiohttp", "fast"] = "fast"
+    workers: Workers = 1
     max_connections: Count = 1_000
     max_body_bytes: Count = 16_777_216
     max_decompressed_bytes: Count = 67_108_864

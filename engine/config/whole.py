@@ -44,6 +44,12 @@ class Config(Tables, frozen=True, kw_only=True):
         """The tables as TOML would give them; relative file names start at `base`. Raises ConfigError like `load`."""
         return _checked(mapping, "configuration", "", base.absolute(), None)
 
+    def with_workers(self, workers: int | None) -> Config:
+        """With so many `ingress.workers`; None leaves them."""
+        if workers is None:
+            return self
+        return msgspec.structs.replace(self, ingress=msgspec.structs.replace(self.ingress, workers=workers))
+
     def describe(self) -> dict[str, Any]:
         """The effective values under their TOML keys, secrets masked, with the URLs that follow from them."""
         shown: dict[str, Any] = _described(self)

@@ -57,12 +57,10 @@ class Books:
         self.letters = state.letters
         self.open = Transition(state.name)
         self.metrics = metrics
-        self.remembers_consents = False  # some rule of its destination may ask for them
-        self.remembers_audiences = False  # what leaves depends on them
+        self.remembers_consents = self.remembers_audiences = False  # where what leaves may depend on them
         self.metrics.seed(self.counts)
-        self._skipped_below = state.not_addressed
+        self._skipped_below, self._skipped_above = state.not_addressed, 0
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
-        self._skipped_above = 0
         self._notices: Notices = {}
         self._deliveries = fates.Deliveries(activated)
         self.recent = Recent()

@@ -113,6 +113,8 @@ class Handlers(PastHandlers):
 
     async def get_metrics(self, request: web.Request) -> object:
         """A stopped engine still shows its numbers, if they were handed in."""
+        if self._metrics is not None:
+            await self._metrics.complete()
         text = self._metrics.render() if self._metrics is not None else self._control().metrics()
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 

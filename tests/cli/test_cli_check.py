@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 from engine import Config, Engine
+from engine.cli.check import warnings_of
 from engine.testing.destination import FakeDestination
 
 Run = Callable[..., Result]
@@ -229,3 +230,14 @@ def test_a_data_directory_that_cannot_be_read_is_a_warning(run: Run, config_file
     result = run("check", "--json")
     assert result.exit_code == 0
     assert any("cannot be read" in warning for warning in json.loads(result.stdout)["warnings"])
+
+
+def test_more_workers_than_cores_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    said = {
+        workers: [
+            it for it in warnings_of(Config.from_dict({"ingress": {"workers": workers}})) if "ingress.workers" in it
+        ]
+        for workers in (1, 2, 3)
+    }
+    assert said == {1: [], 2: [], 3: ["ingress.workers: 3 for 2 cores; more cost and gain nothing"]}

@@ -28,7 +28,7 @@ import asyncio, sys
 from types import ModuleType
 
 class Service:
-    def __init__(self, config):
+    def __init__(self, config, *, spawn):
         self.urls = {"ingress": "http://127.0.0.1:8080", "admin": "http://127.0.0.1:8081"}
         self.told = asyncio.Event()
     async def __aenter__(self):
@@ -130,7 +130,7 @@ class Failing:
     error: Exception
     urls = {"ingress": "http://127.0.0.1:8080"}  # noqa: RUF012 - a fake
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, spawn: object) -> None:
         pass
 
     async def __aenter__(self) -> Failing:

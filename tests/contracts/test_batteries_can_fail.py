@@ -19,6 +19,7 @@ from test_states import TestStateInMemory as MemoryStates
 from engine.adapters.memory_journal import MemoryJournal
 from engine.adapters.sqlite import SqliteJournal
 from engine.adapters.sqlite.run_sql import Audiences
+from engine.core.codec import unpack_events
 from engine.errors import StorageFailed
 from engine.history import OutcomeFilter
 from engine.model import Append, Batch, Held, HeldKind, LedgerEntry, Profile, Reply
@@ -63,6 +64,13 @@ class AnswersEarly(MemoryJournal):
 class LosesOrder(MemoryJournal):
     async def append(self, appends: Sequence[Append], /) -> int:
         return await super().append(list(reversed(appends)))
+
+
+class MixesUpThePacked(MemoryJournal):
+    async def append(self, appends: Sequence[Append], /) -> int:
+        for append in appends:
+            append.events = unpack_events(append.packed)[::-1] if append.packed else append.events
+        return await super().append(appends)
 
 
 class CountsAppends(MemoryJournal):
@@ -209,6 +217,7 @@ class KeepsOldChecksums(SqliteJournal):
 IN_MEMORY = [
     (AnswersEarly, "what_was_appended_is_on_disk_when_append_returns"),
     (LosesOrder, "a_group_of_appends_is_stored_in_order"),
+    (MixesUpThePacked, "events_that_came_packed_are_events_like_others"),
     (CountsAppends, "offsets_grow_without_gaps"),
     (DoesNotCut, "an_append_that_begins_earlier_comes_cut"),
     (CutsAtTheWrongPlace, "an_append_that_begins_earlier_comes_cut"),

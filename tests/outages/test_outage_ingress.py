@@ -26,7 +26,7 @@ from outage import open_files
 from engine import Config, Engine
 from engine.adapters.api_keys import Keys
 from engine.adapters.http_ingress import Access, create_ingress_app
-from engine.assembly.service import ingress_listener
+from engine.assembly.listeners import ingress_listener
 from engine.testing.destination import FakeDestination
 
 SEED = int(os.environ.get("FUZZ_SEED", "1"))

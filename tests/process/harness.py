@@ -31,6 +31,8 @@ TOKEN = re.compile(r"tok-\w{40}")
 ROOT = Path(__file__).resolve().parents[2]
 JOURNAL_KIND = os.environ.get("JOURNAL_KIND", JournalConfig().kind)
 """Of every engine that is started here; "sqlite" or "segments"."""
+WORKERS = int(os.environ.get("ENGINE_WORKERS", "1"))
+"""Processes that take events in, of every engine that does not say otherwise: all of this has to pass with 2 too."""
 
 
 class Result(msgspec.Struct):
@@ -473,7 +475,7 @@ def environment() -> dict[str, str]:
 def defaults(sandbox_url: str) -> dict[str, Any]:
     return {
         "engine": {"data_dir": "data", "drain_timeout_seconds": 3.0},
-        "ingress": {"port": 0},
+        "ingress": {"port": 0, "workers": WORKERS},
         "journal": {"kind": JOURNAL_KIND, "min_free_bytes": 1},
         "source": [{"mapping": {"x_version": "x_version"}}],
         "account": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -212,6 +213,7 @@ async def test_what_a_limited_caller_hands_in_reaches_its_destinations_only(tmp_
         status, answer = await place.ask("ours", "POST", "/v1/profiles", {"email": LEA})
         assert status == 202
         assert (await place.ask("ours", "POST", "/v1/profiles?source=web", {"email": LEA}))[0] == 403
+        await place.service.engine.metrics.complete()
         assert place.service.engine.metrics.denied == {"source": 1}
         await place.service.engine.intake.settled(answer["receipt"], 20.0, owner="ours")
         _, receipt = await place.ask("ours", "GET", f"/v1/receipts/{answer['receipt']}")
@@ -224,6 +226,7 @@ async def test_what_a_limited_caller_hands_in_reaches_its_destinations_only(tmp_
 # -- what is said of denials ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif("ENGINE_WORKERS" in os.environ, reason="an ingress worker logs by itself")
 async def test_a_denied_call_is_counted_and_logged_with_who_and_what_and_never_with_the_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,7 +49,7 @@ class Clients:
     def __init__(
         self, *, signing_key: Callable[[], bytes], time: Callable[[], float], clock: Callable[[], float]
     ) -> None:
-        self._signing_key, self._time, self._clock = functools.cache(signing_key), time, clock
+        self.signing_key, self._time, self._clock = functools.cache(signing_key), time, clock
         self._by_id: dict[str, Client] = {}
         self._by_name: dict[str, Client] = {}
         self._signers: dict[str, tuple[bytes, ...]] = {}
@@ -66,7 +66,7 @@ class Clients:
 
     def prepare(self) -> None:
         """Have the signing key at hand. Raises what `signing_key` does."""
-        self._signing_key()
+        self.signing_key()
 
     # -- tokens in ------------------------------------------------------------------------------------------------
 
@@ -96,7 +96,7 @@ class Clients:
     def _keys_of(self, client: Client) -> tuple[bytes, ...]:
         found = self._signers.get(client.key.name)
         if found is None:
-            signing_key = self._signing_key()
+            signing_key = self.signing_key()
             found = tuple(key_for(signing_key, client.id, it) for it in client.secrets)
             self._signers[client.key.name] = found
         return found

@@ -57,6 +57,10 @@ class Keys:
         """Have at hand what signs tokens, before the first one is asked for. Raises what `signing_key` does."""
         self._clients.prepare()
 
+    def signing_key(self) -> bytes:
+        """For another process that is to know the same tokens. Raises what `signing_key` does."""
+        return self._clients.signing_key()
+
     def authenticate(self, authorization: str | None, x_api_key: str | None) -> Key | None:
         """Who that is: `Authorization: Bearer` with a key or a token, or `X-API-Key` with a key; None when it is
         neither. Takes the same time whatever key matches."""

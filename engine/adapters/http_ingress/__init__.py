@@ -7,6 +7,7 @@ from engine.adapters.http_ingress.denials import REASONS, Denials, Denied
 from engine.adapters.http_ingress.fast_listener import FastListener
 from engine.adapters.http_ingress.front import add_ingress_routes, create_ingress_app, head_of
 from engine.adapters.http_ingress.ingress import Ingress
+from engine.adapters.http_ingress.inner import ask_the_core, inner_listener
 from engine.adapters.http_ingress.listener import REFUSED_AT_ONCE, Listener, tls_context
 from engine.adapters.http_ingress.problems import TYPES, Problem, prepare
 from engine.adapters.http_ingress.request import MEDIA_TYPES, IngressAnswer, IngressRequest
@@ -33,8 +34,10 @@ __all__ = [
     "Listener",
     "Problem",
     "add_ingress_routes",
+    "ask_the_core",
     "create_ingress_app",
     "head_of",
+    "inner_listener",
     "is_loopback",
     "prepare",
     "tls_context",

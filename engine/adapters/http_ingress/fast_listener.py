@@ -30,14 +30,9 @@ class FastListener(Door):
         self._look: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
-    async def open(self) -> None:
-        """Raises OSError when the address cannot be had."""
-        await self._runner.setup()
-        try:
-            await self._listen()
-        except OSError:
-            await self._runner.cleanup()
-            raise
+    async def prepare(self) -> None:
+        """See `Door.prepare`."""
+        await super().prepare()
         self._look_after()
 
     async def close(self) -> None:

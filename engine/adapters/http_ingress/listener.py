@@ -86,6 +86,30 @@ class Door:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._protocol, ssl=self._tls, backlog=BACKLOG, **self._place)
 
+    async def open(self) -> None:
+        """Raises OSError when the address cannot be had."""
+        await self.prepare()
+        try:
+            await self._listen()
+        except OSError:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+    async def prepare(self) -> None:
+        """Enough for `adopt`: instead of `open`, where somebody else has the port."""
+        await self._runner.setup()
+
+    async def adopt(self, connection: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted. Raises OSError when it is gone, or its TLS fails."""
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection, ssl=self._tls)
+
+    @property
+    def open_connections(self) -> int:
+        return self._connections()
+
     @property
     def port(self) -> int:
         assert self._server is not None, "open the listener first"
@@ -111,17 +135,12 @@ class Listener(Door):
         super().__init__(app, host, port, **more)
         self._ingress = ingress
 
-    async def open(self) -> None:
-        """Raises OSError when the address cannot be had."""
-        await self._runner.setup()
+    async def prepare(self) -> None:
+        """See `Door.prepare`."""
+        await super().prepare()
         if self._ingress is not None and self._runner.server is not None:
             server = self._runner.server
             server.request_handler = hot_first(self._ingress, server.request_handler, self.refusal)
-        try:
-            await self._listen()
-        except OSError:
-            await self._runner.cleanup()
-            raise
 
     async def close(self) -> None:
         if self._server is not None:
@@ -172,11 +191,11 @@ def tls_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
     return context
 
 
-def _silent() -> logging.Logger:
+def silent() -> logging.Logger:
     """aiohttp logs malformed requests with what they said. What goes wrong inside a handler is logged elsewhere."""
     logger = logging.Logger("engine.http.protocol", level=logging.CRITICAL + 1)
     logger.addHandler(logging.NullHandler())
     return logger
 
 
-_SILENT = _silent()
+_SILENT = silent()

@@ -30,7 +30,7 @@ def rows_of(appends: Sequence[Append], following: int) -> list[Row]:
     """The rows of these appends, the first of them at the offset `following`."""
     rows = []
     for append in appends:
-        payload = pack_events(append.events)
+        payload = append.packed or pack_events(append.events)
         count, lane, at = len(append.events), int(append.lane), append.accepted_at
         crc = checksum(following, count, append.source, lane, at, payload)
         rows.append((following, count, append.source, lane, at, crc, payload))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from engine.core.codec import pack_events
 from engine.testing.contracts.harness import append_of, eventually, promise
 
 if TYPE_CHECKING:
@@ -32,6 +33,19 @@ class Reading:
             assert cut.events == written.events[start - 1 :]
             assert following.first == 4
         assert list(await trial.all(journal)) == [0, 1, 2, 3, 4], "reading a part changes nothing"
+
+    @promise
+    async def test_events_that_came_packed_are_events_like_others(self, trial: JournalTrial) -> None:
+        journal = await trial.open()
+        packed, plain = append_of("lea", "bo"), append_of("lea", "cy")
+        packed.packed = pack_events(packed.events)
+        written = [list(packed.events), list(plain.events)]
+        await journal.append([packed, plain])
+        assert [append.events for append in await journal.read(0, 10)] == written
+        await journal.erase({written[0][0].key: 4})
+        found = await trial.all(journal)
+        assert [event.content == b"{}" for event in found.values()] == [True, False, True, False]
+        assert list((await trial.all(await trial.reopen(journal))).values()) == list(found.values())
 
     @promise
     async def test_about_as_many_events_come_as_were_asked_for(self, trial: JournalTrial) -> None:
