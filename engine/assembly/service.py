@@ -24,7 +24,7 @@ from engine.adapters.worker_link import Entrance, listening_sockets
 from engine.assembly.engine import Engine
 from engine.assembly.listeners import SHUTDOWN_SECONDS, ingress_listener
 from engine.assembly.tls import tls_of
-from engine.assembly.worker_plan import INNER_CONNECTIONS, callers_plan, with_secrets_read
+from engine.assembly.worker_plan import FILES_A_WORKER, INNER_CONNECTIONS, Inner, callers_plan, with_secrets_read
 from engine.assembly.workers import Spawn, Workers, workers_of
 from engine.config import Config
 from engine.config.access import reached_beyond
@@ -58,6 +58,7 @@ class Service:
         self.urls: dict[str, str] = {}
         self._keys = self.engine.keys()
         self._max_connections = config.ingress.max_connections
+        self._inner_connections = INNER_CONNECTIONS
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -120,11 +121,14 @@ class Service:
     def _fit_connections(self) -> list[str]:
         """As many connections as the limit of open files has room for; what there is to say about it."""
         config, listeners = self.config, (self._spawn is None) + (self.config.admin is not None)
+        workers = 0 if self._spawn is None else config.ingress.workers
         outward = sum(account.rate.max_concurrency + 1 for account in config.accounts) + listeners * REFUSED_AT_ONCE
-        if self._spawn is not None:
-            outward += config.ingress.workers * (INNER_CONNECTIONS + 1)
+        outward += workers * FILES_A_WORKER
         wanted = config.ingress.max_connections
-        possible = connections_possible(max(1, wanted * listeners), outward)
+        possible = connections_possible(wanted * listeners + workers * INNER_CONNECTIONS, outward)
+        if workers:
+            self._inner_connections = max(1, min(INNER_CONNECTIONS, possible // workers // (1 + listeners)))
+            possible -= workers * self._inner_connections
         self._max_connections = -(-possible // listeners) if listeners else wanted
         if self._max_connections == wanted:
             return []
@@ -159,7 +163,8 @@ class Service:
         self._stack.callback(entrance.close)
         enter = self._stack.enter_async_context
         inner = await enter(inner_listener(app, shutdown_seconds=SHUTDOWN_SECONDS))
-        workers = workers_of(self.engine.config, self.engine, self._keys, inner, entrance, self._spawn)
+        core = Inner(inner, self._inner_connections)
+        workers = workers_of(self.engine.config, self.engine, self._keys, core, entrance, self._spawn)
         self.engine.metrics.elsewhere = workers.counted
         self._workers = await enter(workers)
         return self._named("ingress", config.host, entrance.port, tls=bool(config.tls_cert))

@@ -31,7 +31,7 @@ from engine.adapters.inflate import inflate
 from engine.adapters.worker_link import LinkBroken, RemoteIntake, hello_of, read_first, take_connections, take_counts
 from engine.assembly.listeners import ingress_listener
 from engine.assembly.readers import readers_of
-from engine.assembly.worker_plan import INNER_CONNECTIONS, WorkerPlan, most_bytes, unpack_callers, unpack_plan
+from engine.assembly.worker_plan import WorkerPlan, most_bytes, unpack_callers, unpack_plan
 from engine.metrics import Metrics
 from engine.profiles.changes import ChangeReader
 
@@ -102,12 +102,14 @@ class Worker:
 
     def _listener(self) -> Listener | FastListener:
         app = create_ingress_app(self._ingress)
-        ask_the_core(app, self._plan.inner, connections=INNER_CONNECTIONS)
+        inner = self._plan.inner
+        ask_the_core(app, inner.path, connections=inner.connections)
         config = self._plan.config
         share = -(-config.ingress.max_connections // config.ingress.workers)
-        possible = connections_possible(share, INNER_CONNECTIONS + REFUSED_AT_ONCE)
+        possible = connections_possible(share, inner.connections + REFUSED_AT_ONCE)
         if possible < share:
-            log.warning("ulimit -n leaves room for %d connections of %d", possible, share)
+            what = "ingress.max_connections gives %d to this worker, but the files it may have open leave room for %d"
+            log.warning(what, share, possible)
         return ingress_listener(app, self._ingress, config, max_connections=possible)
 
     def _replace_callers(self, packed: bytes) -> None:
@@ -142,7 +144,7 @@ class Worker:
     def _tidy(self) -> None:
         """A core that was killed has left its folder behind."""
         if os.getppid() != self._plan.core:
-            shutil.rmtree(self._plan.inner.parent, ignore_errors=True)
+            shutil.rmtree(self._plan.inner.path.parent, ignore_errors=True)
 
 
 async def _adopt(listener: Listener | FastListener, connection: socket.socket) -> None:

@@ -18,7 +18,10 @@ from engine.config.access import CallerConfig
 MOST_BYTES = 1 << 31
 SPARE_BYTES = 1 << 20
 INNER_CONNECTIONS = 32
-"""That a worker may have to the core, for everything but events."""
+"""That a worker may have to the core, for everything but events; fewer where the core may not have so many files."""
+
+FILES_A_WORKER = 2
+"""Beside these, of the core's."""
 
 C = TypeVar("C", bound=CallerConfig)
 
@@ -32,14 +35,21 @@ class CallersPlan(msgspec.Struct, frozen=True):
     log_level: str
 
 
+class Inner(msgspec.Struct, frozen=True):
+    """The core's socket for everything but events, and how many connections a worker may have to it."""
+
+    path: Path
+    connections: int
+
+
 class WorkerPlan(msgspec.Struct, frozen=True):
-    """`number`: from 1. `inner`: the core's socket for everything but events. `core`: the process id of the core."""
+    """`number`: from 1. `core`: the process id of the core."""
 
     number: int
     config: Config
     callers: CallersPlan
     journal_id: str
-    inner: Path
+    inner: Inner
     core: int
 
 

@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol, Self
 
 import anyio
@@ -22,6 +21,7 @@ from engine.adapters.worker_link import Callers, CoreEnd, Drain, Entrance, Hello
 from engine.assembly.engine import Engine
 from engine.assembly.worker_plan import (
     CallersPlan,
+    Inner,
     WorkerPlan,
     callers_plan,
     config_for_workers,
@@ -248,7 +248,7 @@ async def _ended(child: Child) -> None:
         await child.wait()
 
 
-def workers_of(config: Config, engine: Engine, keys: Keys, inner: Path, entrance: Entrance, spawn: Spawn) -> Workers:
+def workers_of(config: Config, engine: Engine, keys: Keys, inner: Inner, entrance: Entrance, spawn: Spawn) -> Workers:
     """`config`: with its secrets read. `inner`: where they ask for everything but events."""
 
     def end_of(tasks: TaskGroup, way: Way) -> CoreEnd:
@@ -273,7 +273,7 @@ def workers_of(config: Config, engine: Engine, keys: Keys, inner: Path, entrance
     )
 
 
-def _plans(config: Config, engine: Engine, callers: CallersPlan, inner: Path) -> list[WorkerPlan]:
+def _plans(config: Config, engine: Engine, callers: CallersPlan, inner: Inner) -> list[WorkerPlan]:
     theirs, journal_id = config_for_workers(config), engine.intake.journal_id
     numbers = range(1, config.ingress.workers + 1)
     return [WorkerPlan(number, theirs, callers, journal_id, inner, os.getpid()) for number in numbers]

@@ -18,6 +18,7 @@ from engine.adapters.worker_link.messages import to_worker
 from engine.assembly import workers as module
 from engine.assembly.worker_plan import (
     CallersPlan,
+    Inner,
     WorkerPlan,
     callers_plan,
     config_for_workers,
@@ -106,7 +107,7 @@ class Stage:
         self._scripts, self._ends = scripts, ends
         callers = callers_plan(config, lambda: b"signing key")
         plans = [
-            WorkerPlan(number, config_for_workers(config), callers, "journal", Path("inner"), os.getpid())
+            WorkerPlan(number, config_for_workers(config), callers, "journal", Inner(Path("inner"), 4), os.getpid())
             for number in range(1, config.ingress.workers + 1)
         ]
         self.workers = Workers(
