@@ -8,7 +8,7 @@ from engine.adapters.data_directory import owned
 from engine.adapters.segments import inspection as segments
 from engine.adapters.sqlite import inspection as sqlite
 from engine.adapters.sqlite.inspection import FoundState
-from engine.assembly.journal_kind import DATABASE, KINDS
+from engine.assembly.journal_kind import DATABASE, KINDS, kind_in
 from engine.config import Config
 from engine.core.reconcile import disagreements
 from engine.errors import DataDirectoryError, EngineError
@@ -45,7 +45,7 @@ def _check(config: Config, salvage: Path | None) -> dict[str, object]:
     state = sqlite.inspect_state(directory / "state.db")
     journal: FoundJournal = (
         segments.inspect_journal(directory, state.consumers)
-        if config.journal.kind == "segments"
+        if kind_in(config).name == "segments"
         else sqlite.inspect_journal(directory / DATABASE, state.consumers)
     )
     problems = [*journal.problems, *state.problems, *_between(journal, state)]

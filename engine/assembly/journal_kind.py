@@ -100,7 +100,12 @@ def _delete(kind: Kind, directory: Path) -> None:
 def glance(config: Config) -> tuple[list[ConsumerState], int, int]:
     """(consumers, first offset, next offset) of the files in a data directory, whoever owns it: as they are at the
     moment, without a look at their contents. Raises DataDirectoryError when they cannot be read."""
-    directory, kind = config.data_dir, KINDS[config.journal.kind]
-    kind = kind if kind.exists(directory) else KINDS["segments" if kind.name == "sqlite" else "sqlite"]
-    consumers = glance_state(directory / STATE)
-    return consumers, *kind.glance(directory)[1:]
+    consumers = glance_state(config.data_dir / STATE)
+    return consumers, *kind_in(config).glance(config.data_dir)[1:]
+
+
+def kind_in(config: Config) -> Kind:
+    """What the data directory holds: the configured kind, unless it holds the other one only."""
+    kind = KINDS[config.journal.kind]
+    other = KINDS["segments" if kind.name == "sqlite" else "sqlite"]
+    return other if other.exists(config.data_dir) and not kind.exists(config.data_dir) else kind

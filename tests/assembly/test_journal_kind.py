@@ -12,6 +12,7 @@ import pytest
 from engine import Config, Engine
 from engine.adapters.segments.inspection import holds_segments
 from engine.assembly import journal_kind
+from engine.assembly.inspection import check_journal
 from engine.errors import DataDirectoryError
 from engine.testing import FakeDestination
 
@@ -80,6 +81,8 @@ async def test_a_journal_of_the_other_kind_with_unread_events_is_refused(kind: s
         async with engine_on(tmp_path, KINDS[kind]):
             pass
     assert {path.name: path.read_bytes() for path in (tmp_path / "var").glob("journal*")} == before
+    report: Any = check_journal(engine_on(tmp_path, KINDS[kind]).config)
+    assert (report["ok"], report["journal"]["next"]) == (True, len(PEOPLE) + 5), "what is there is checked"
     async with engine_on(tmp_path, kind) as engine:
         await engine.resume("crm")
         async with asyncio.timeout(20):

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.adapters.segments import SegmentJournal, scan
+from engine.adapters.segments import SegmentJournal, files, scan
 from engine.adapters.segments.files import DirectoryFiles
 from engine.adapters.segments.inspection import inspect_journal, salvage
 from engine.adapters.segments.layout import DATA_START, HEADER_BYTES, SECTOR_BYTES, commit_of, pack_append, read_header
@@ -26,10 +26,17 @@ from tests.storage.losses import opened, segments_on
 
 pytestmark = pytest.mark.usefixtures("small_segments")
 Say = Callable[[object], None]
-FAST = 131
+FAST = 211
 """Every so many bytes are turned where all of them would take too long."""
 LARGEST_APPEND = 3
 """Events of one record here: what a turned bit may cost once `journal check --salvage` was used."""
+
+
+@pytest.fixture(autouse=True)
+def _quick_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a sync does is shown elsewhere; here are thousands of them."""
+    monkeypatch.setattr(files, "_sync_data", lambda descriptor: None)
+    monkeypatch.setattr(DirectoryFiles, "sync_directory", lambda files: None)
 
 
 class Original(msgspec.Struct):
@@ -165,14 +172,14 @@ async def test_a_turned_bit_is_noticed_and_costs_the_last_commit_at_most(killed:
     """Damage to the last commit of a journal that was killed looks as if that was never finished."""
     assert len(killed.files) >= 3
     seen = await turn_bits(killed, tmp_path, FAST, killed.last_commit)
-    assert seen["refused"] > 50
+    assert seen["refused"] > 30
     assert seen["lost"] > 0
 
 
 async def test_after_a_clean_stop_a_turned_bit_costs_nothing_silently(stopped: Original, tmp_path: Path) -> None:
     """The mark behind the last events is a commit of its own: they were acknowledged."""
     seen = await turn_bits(stopped, tmp_path, FAST, 0)
-    assert seen["refused"] > 50
+    assert seen["refused"] > 30
     assert seen["lost"] == 0
 
 

@@ -92,10 +92,7 @@ def sort(files: SegmentFiles, *, is_looking: bool = False) -> Sorted:
 def _sort(name: str, file: SegmentFile, found: Sorted, is_looking: bool) -> None:
     size, header = file.size, read_header(file.read(0, HEADER_BYTES))
     if header is None:
-        if is_looking or (is_begun_at_most(file.read(0, DATA_START)) and _is_empty(file, size)):
-            found.spare.append((name, size))
-        else:
-            found.problems.append(f"{name}: what it is cannot be read")
+        _sort_empty(name, size, file, found, is_looking)
     elif header.version != VERSION:
         found.newer.append(f"{name} has format {header.version}; this version of the engine knows format {VERSION}")
     elif header.state == RELEASED:
@@ -106,6 +103,17 @@ def _sort(name: str, file: SegmentFile, found: Sorted, is_looking: bool) -> None
         found.live.append(Segment(name, header))
         if size < header.size:
             found.problems.append(f"{name} is cut off: {size} of {header.size} bytes are there")
+
+
+def _sort_empty(name: str, size: int, file: SegmentFile, found: Sorted, is_looking: bool) -> None:
+    """Without a header. A turned bit where none was yet is no reason not to start; a file of somebody else is."""
+    block = file.read(0, DATA_START)
+    if is_looking or (is_begun_at_most(block) and _is_empty(file, size)):
+        found.spare.append((name, size))
+    elif size > DATA_START and _is_empty(file, size):
+        found.released.append((name, size))
+    else:
+        found.problems.append(f"{name}: what it is cannot be read")
 
 
 def _is_empty(file: SegmentFile, size: int) -> bool:
@@ -155,7 +163,7 @@ def tail_of(segment: Segment, content: bytes) -> Tail:
             else:
                 tail.appends += 1
         tail.end, tail.next = records[-1].end, records[-1].following
-    rest = len(content[tail.end :].rstrip(b"\0"))
+    rest = _used_behind(content, tail.end)
     later = _later(content, tail.end, segment.seed) if rest else None
     if later is not None:
         tail.damage = (
@@ -165,6 +173,15 @@ def tail_of(segment: Segment, content: bytes) -> Tail:
     tail.torn = rest
     segment.end, segment.is_known = tail.end, True
     return tail
+
+
+def _used_behind(content: bytes, end: int) -> int:
+    """How far behind `end` the last byte stands that is not zero; in pieces, since a segment is large."""
+    for stop in range(len(content), end, -SCAN_BYTES):
+        start = max(end, stop - SCAN_BYTES)
+        if used := len(content[start:stop].rstrip(b"\0")):
+            return start + used - end
+    return 0
 
 
 def _commit_at(content: bytes, start: int, first: int, seed: int) -> list[Record] | None:
