@@ -74,7 +74,7 @@ async def soak(variant: Variant, options: Options, seconds: float, cores: int) -
 
 
 async def _windows(bench: Bench, system: System, home: Path, seconds: float) -> list[Window]:
-    shape = fresh(Shape(sizes=(10,), zipf=True))
+    shape = fresh(Shape(format="object", zipf=True))
     await bench.warm_up(system, shape)
     speed = (await bench.saturate(system, shape)).events_per_second
     length = min(WINDOW_SECONDS, seconds / WINDOWS_AT_LEAST)
