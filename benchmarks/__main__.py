@@ -17,6 +17,8 @@ from benchmarks.session import run
 from benchmarks.variant import BadFragment, Variant
 from engine.bench.report import console, plain_table
 
+QUICK_NAMES = ("floors", "array-*0", "array-1", "single-100")
+
 
 def chosen(names: Sequence[str], *, everything: bool = False) -> list[Scenario]:
     """Raises Failed for a name that fits nothing."""
@@ -41,7 +43,8 @@ def _list(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace) -> int:
     variant = Variant(fragments=tuple(given.variant))
     variant.config({})  # says what is wrong with a fragment before anything starts
-    wanted = chosen(given.names, everything=given.all)
+    quick = given.quick and not given.names and not given.all
+    wanted = chosen(QUICK_NAMES if quick else given.names, everything=given.all)
     found = run_async(run(wanted, [variant], options_of(given), system_cores=given.cores))
     return keep(found, given)
 

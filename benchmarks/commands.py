@@ -34,7 +34,11 @@ def options_of(given: argparse.Namespace) -> Options:
 def _common(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("names", nargs="*", metavar="NAME", help="of scenarios, or patterns such as 'array-*'")
-    add("--quick", action="store_true", help="phases of 0.8 s, once; no figure worth keeping")
+    add(
+        "--quick",
+        action="store_true",
+        help="phases of 0.8 s, once, no names: a minute's worth; no figure worth keeping",
+    )
     add("--seconds", type=float, metavar="N", help=f"of each phase ({Options().seconds:g})")
     add("--repeats", type=int, metavar="N", help=f"phases at saturation ({Options().repeats})")
     add("--size", type=int, metavar="N", help="of scenarios that have one: events, profiles, destinations")

@@ -74,7 +74,7 @@ async def soak(variant: Variant, options: Options, seconds: float, cores: int) -
 
 
 async def _windows(bench: Bench, system: System, home: Path, seconds: float) -> list[Window]:
-    shape = fresh(Shape(sizes=(10,), zipf=True))
+    shape = fresh(Shape(format="object", zipf=True))
     await bench.warm_up(system, shape)
     speed = (await bench.saturate(system, shape)).events_per_second
     length = min(WINDOW_SECONDS, seconds / WINDOWS_AT_LEAST)
@@ -134,7 +134,7 @@ def subject_of(name: str, windows: Sequence[Window]) -> Subject:
     for verdict in verdicts(judged):
         found.figures[f"{verdict.what}_flat"] = float(verdict.flat)
         found.notes.append(verdict.said)
-    found.figures |= figures(windows)
+    found.figures |= figures(windows, judged)
     return found
 
 
@@ -145,14 +145,14 @@ def warm(windows: Sequence[Window]) -> Sequence[Window]:
     return windows[max(full + 1, int(len(windows) * WARM_UP_SHARE)) :]
 
 
-def figures(windows: Sequence[Window]) -> dict[str, float]:
+def figures(windows: Sequence[Window], judged: Sequence[Window]) -> dict[str, float]:
     return {
         "windows": len(windows),
         "windows_with_a_fault": sum(1 for it in windows if it.fault),
         "windows_not_reached": sum(1 for it in windows if it.phase.status != "ok"),
         "events": sum(it.phase.events for it in windows),
         "memory_slope_mb_per_hour": round(
-            slope([it.at for it in windows], [it.memory_bytes for it in windows]) * 3.6e-3, 2
+            slope([it.at for it in judged], [it.memory_bytes for it in judged]) * 3_600 / 1e6, 2
         ),
         "memory_last_mb": windows[-1].memory_bytes / 1e6,
         "disk_last_mb": windows[-1].disk_bytes / 1e6,

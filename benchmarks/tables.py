@@ -158,10 +158,8 @@ def _notes(run: Run) -> Table:
 def _unmeasured(run: Run) -> Table:
     rows = [(it.scenario, it.system, "everything", it.reason) for it in run.subjects if it.status != "ok"]
     for it in run.subjects:
-        for phase in (*it.saturation, *it.loads):
-            if phase.status != "ok":
-                what = "saturation" if phase.share is None else f"load {phase.share:.0%}"
-                rows.append((it.scenario, it.system, what, phase.reason))
+        failed = [phase for phase in (*it.saturation, *it.loads) if phase.status != "ok"]
+        rows += [(it.scenario, it.system, _load(phase), phase.reason) for phase in failed]
     return Table("Not measured", ("scenario", "system", "what", "reason"), rows)
 
 
@@ -172,6 +170,12 @@ def _targets(run: Run) -> Table:
         if it.found is not None
     ]
     return Table("Targets (this machine, this run; for information)", ("", "kind", "what", "at most", "found"), rows)
+
+
+def _load(phase: Phase) -> str:
+    if phase.offered_per_second is None:
+        return "saturation"
+    return f"load {phase.share:.0%}" if phase.share is not None else f"{phase.offered_per_second:,.0f} events/s"
 
 
 def number(value: float | None, digits: int) -> str:

@@ -244,3 +244,8 @@ def test_a_configuration_survives_its_way_through_toml(tmp_path: Any) -> None:
 def test_a_bad_fragment_is_named(fragment: str) -> None:
     with pytest.raises(BadFragment, match=r"TABLE\.KEY=VALUE"):
         parsed(fragment)
+
+
+def test_every_element_means_not_only_the_first() -> None:
+    config = Variant(fragments=("destination.encoding=single",)).config({"destination": [{"name": "a"}, {"name": "b"}]})
+    assert [it["encoding"] for it in config["destination"]] == ["single", "single"]
