@@ -129,11 +129,11 @@ def dead_letters_are_dropped_at_their_limit() -> None:
 def one_bad_record_dead_letters_its_batch() -> None:
     """99 good profiles end where the bad one belongs"""
 
-    async def conclude(original: Callable[..., Any], consumer: Consumer, batch: Any, reply: Any) -> None:
+    async def conclude(original: Callable[..., Any], consumer: Consumer, batch: Any, reply: Any, kinds: Any) -> None:
         for place, verdict in enumerate(reply.verdicts):
             if verdict.kind == VerdictKind.SPLIT:
                 reply.verdicts[place] = Verdict(VerdictKind.REJECT, verdict.reason)
-        await original(consumer, batch, reply)
+        await original(consumer, batch, reply, [verdict.kind for verdict in reply.verdicts])
 
     swap(attempts, "_conclude", conclude)
 
