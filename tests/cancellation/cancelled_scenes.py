@@ -457,7 +457,7 @@ class NoRoom(Scene):
     settings: ClassVar = {"journal": {"kind": "memory", "on_full": "expire"}}
 
     async def play(self, engine: Engine) -> None:
-        await self.submit(engine, "a", "b")
+        await self.submit(engine, "a", "b", "g", "h", "i", "j")  # enough for a part of the ledger, which is asked later
         await anyio.sleep(0.3)
         await self.call("pause", engine.pause("listing"))
         await self.submit(engine, *(f"p{n}" for n in range(12)))
