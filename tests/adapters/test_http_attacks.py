@@ -131,7 +131,8 @@ def front(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def target(front: str) -> AsyncIterator[Target]:
     intake = FakeIntake()
-    ingress = ingress_of(intake, Keys([KEY], clock=lambda: 0.0), body_timeout_seconds=0.5)
+    limits = {"body_timeout_seconds": 0.5, "answer_timeout_seconds": 60.0}
+    ingress = ingress_of(intake, Keys([KEY], clock=lambda: 0.0), **limits)
     options = {"body_seconds": 0.5} if front == FAST else {}
     async with serving(front, ingress, **options) as port:
         yield Target(port, intake)

@@ -86,6 +86,13 @@ class Door:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._protocol, ssl=self._tls, backlog=BACKLOG, **self._place)
 
+    def _shut(self) -> None:
+        """Nobody comes in any more."""
+        if self._server is not None:
+            self._server.close()
+        for one in list(self._refused):
+            one.cut()
+
     @property
     def port(self) -> int:
         assert self._server is not None, "open the listener first"
@@ -124,8 +131,7 @@ class Listener(Door):
             raise
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._shut()
         await self._runner.cleanup()
 
     def _connections(self) -> int:
@@ -150,6 +156,10 @@ class _Full(asyncio.Protocol):
             return
         self._others.add(self)
         self._deadline = asyncio.get_running_loop().call_later(FULL_RETRY_SECONDS, self._transport.abort)
+
+    def cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
