@@ -86,13 +86,6 @@ class Door:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._protocol, ssl=self._tls, backlog=BACKLOG, **self._place)
 
-    def _shut(self) -> None:
-        """Nobody comes in any more."""
-        if self._server is not None:
-            self._server.close()
-        for one in list(self._refused):
-            one.cut()
-
     @property
     def port(self) -> int:
         assert self._server is not None, "open the listener first"
@@ -106,6 +99,13 @@ class Door:
     def _answer_when_full(self) -> bytes:
         problem = Problem("busy", "too many connections are open at once", retry_after_seconds=FULL_RETRY_SECONDS)
         return encode(self.refusal(problem), "close")
+
+    def _shut(self) -> None:
+        """Nobody comes in any more."""
+        if self._server is not None:
+            self._server.close()
+        for one in list(self._refused):
+            one.cut()
 
 
 class Listener(Door):
