@@ -18,8 +18,7 @@ MEDIA_TYPES = {".csv": CSV, ".json": JSON, ".ndjson": "application/x-ndjson", ".
 
 
 class Expected(msgspec.Struct):
-    """`states[e-mail]`: the acceptable folds. There are two where a record knew a hash only: it counts if it met the
-    plain address while that waited to be sent, else it was excluded."""
+    """`states[e-mail]`: the acceptable folds, see `_states`."""
 
     events: int
     states: dict[str, list[Fields]]
@@ -50,12 +49,28 @@ def expected_of(file: Path, config: Config) -> Expected:
         with_address = [event for event in mine if event.traits & Trait.EMAIL]
         if not with_address:
             continue
-        folds = [_fold(mine, mapper), _fold(with_address, mapper)]
-        states[str(msgspec.json.decode(with_address[0].content)["email"])] = folds
+        states[str(msgspec.json.decode(with_address[0].content)["email"])] = _states(mine, mapper)
     return Expected(len(events), states)
 
 
-def _fold(events: list[Event], mapper: Mapper) -> Fields:
+def _states(events: list[Event], mapper: Mapper) -> list[Fields]:
+    """What the store can hold at the end: events that wait together leave as one request, and a field that a request
+    does not carry stays as it is. So it can matter how many came before the first was sent: a state goes with one
+    country and not with the next, and a record that knew a hash only counts if it waited beside a plain address."""
+    after: list[list[Fields]] = [[{}]]
+    for end in range(1, len(events) + 1):
+        reached: list[Fields] = []
+        for begin in range(end):
+            sent = _sent(events[begin:end], mapper)
+            reached += [found for it in after[begin] if (found := it | sent) not in reached]
+        after.append(reached)
+    return after[-1]
+
+
+def _sent(events: list[Event], mapper: Mapper) -> Fields:
+    """Of one request; nothing without a plain address."""
+    if not any(event.traits & Trait.EMAIL for event in events):
+        return {}
     fields: Fields = {}
     for event in events:
         fields |= msgspec.json.decode(event.content)

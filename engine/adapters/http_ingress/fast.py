@@ -13,17 +13,16 @@ from typing import Protocol, cast
 
 import httptools
 
-from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.admission import Admitted
 from engine.adapters.http_ingress.body import too_slow
 from engine.adapters.http_ingress.direct import Direct
 from engine.adapters.http_ingress.fast_head import (
     HEAD_BYTES,
     Headers,
+    HeadReader,
     RequestHead,
     length_by_hand,
     query_of,
-    read_head,
     too_large,
     unreadable,
 )
@@ -37,8 +36,7 @@ from engine.adapters.http_ingress.wire import encode
 FRAMING_BYTES = 65_536
 """Beside as many bytes again as the body has: what sizes, extensions and trailers of chunks may cost."""
 
-UNCOUNTED = -1
-"""What began in the midst of the bytes that were read last: how many of them are its own is not known."""
+UNCOUNTED = -1  # it began amid the bytes that were read last: how many of them are its own is not known
 
 
 class House(Protocol):
@@ -64,7 +62,8 @@ class Connection(Patience):
         self._house = house
         self._parser = httptools.HttpRequestParser(self)
         self._turns = Turns(self.write, self._ended)
-        self._peer, self._tls, self._at_end = "", False, False
+        self._tls = self._at_end = False
+        self._heads = HeadReader("")
         self._head_bytes = self._by_hand = 0
         self._target, self._raw, self._size = b"", Headers(), 0
         self._head: RequestHead | None = None
@@ -78,7 +77,7 @@ class Connection(Patience):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by class
         peer = transport.get_extra_info("peername")
-        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._heads = HeadReader(peer[0] if isinstance(peer, tuple) else "")
         self._tls = transport.get_extra_info("sslcontext") is not None
         self._house.connections.add(self)
         self._look_after()
@@ -183,7 +182,8 @@ class Connection(Patience):
         self._in_head, self._phase, parser = False, "", self._parser
         self._turn = turn = self._turns.add(last=not parser.should_keep_alive())
         try:
-            head = read_head(parser.get_method(), parser.get_http_version(), self._target, self._raw, self._size)
+            version = parser.get_http_version()
+            head = self._heads.read(parser.get_method(), version, self._target, self._raw, self._size)
             self._head = head
             if parser.should_upgrade():
                 self._by_hand = length_by_hand(head)
@@ -192,10 +192,10 @@ class Connection(Patience):
             raise
         self._pieces, self._body_bytes, self._read_bytes = [], 0, UNCOUNTED
         direct = self._house.direct
-        if head.path != PROFILES or head.method != b"POST" or not direct.takes(head.headers, head.length):
+        if head.path != PROFILES or head.method != b"POST" or not direct.takes(head.known.headers, head.length):
             self._begin_slow(turn, head)
         elif not self._turns.must_wait:
-            admitted = direct.admit(Head(head.headers, self._peer), query_of(head.target))
+            admitted = direct.admit(head.known, query_of(head.target))
             if isinstance(admitted, IngressAnswer):
                 self._refusal = admitted
             else:
@@ -247,7 +247,7 @@ class Connection(Patience):
     # -- answering ------------------------------------------------------------------------------------------------
 
     def _admit_late(self, turn: Turn, head: RequestHead, body: bytes) -> None:
-        admitted = self._house.direct.admit(Head(head.headers, self._peer), query_of(head.target))
+        admitted = self._house.direct.admit(head.known, query_of(head.target))
         if isinstance(admitted, IngressAnswer):
             self._settle(turn, head, admitted)
         else:
@@ -255,7 +255,7 @@ class Connection(Patience):
 
     def _take(self, turn: Turn, head: RequestHead, admitted: Admitted, body: bytes) -> None:
         answered = partial(self._settle, turn, head)
-        self._house.direct.take(admitted, Head(head.headers, self._peer), body, "", answered)
+        self._house.direct.take(admitted, head.known, body, "", answered)
 
     def _settle(self, turn: Turn, head: RequestHead, answer: IngressAnswer) -> None:
         if self._transport is None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import httptools
 import msgspec
 
+from engine.adapters.http_ingress.access import Head
 from engine.adapters.http_ingress.answers import fault_of
 from engine.adapters.http_ingress.problems import Problem
 
@@ -20,24 +21,60 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RequestHead(msgspec.Struct):
-    """`headers`: by lower-case name, of several the first. `target`: path and query."""
+    """`known`: for whom it is asked whether they may. Of several headers of one name it has the first. `target`: path
+    and query."""
 
     method: bytes
     version: str
     target: str
     path: str
-    headers: dict[str, str]
+    known: Head
     raw: Headers
     length: int
     chunked: bool
 
 
-def read_head(method: bytes, version: str, target: bytes, raw: Headers, size: int) -> RequestHead:
-    """`size`: bytes of names and values. Raises Problem: 400, 414, 431, 501, 505."""
-    if len(target) > TARGET_BYTES:
-        raise Problem("target-too-long", f"path and query may have {TARGET_BYTES} bytes")
-    if size + len(target) > HEAD_BYTES or len(raw) > HEADERS:
-        raise too_large()
+class HeadReader:
+    """Of one connection, whose heads are mostly alike but for the length of the body. `peer`: see `Head`."""
+
+    def __init__(self, peer: str) -> None:
+        self._peer = peer
+        self._line = (b"", "", b"")
+        self._head: RequestHead | None = None
+        self._length_at = 0
+
+    def read(self, method: bytes, version: str, target: bytes, raw: Headers, size: int) -> RequestHead:
+        """`size`: bytes of names and values. Raises Problem: 400, 414, 431, 501, 505."""
+        if len(target) > TARGET_BYTES:
+            raise Problem("target-too-long", f"path and query may have {TARGET_BYTES} bytes")
+        if size + len(target) > HEAD_BYTES or len(raw) > HEADERS:
+            raise too_large()
+        last = self._head
+        if last is not None and (method, version, target) == self._line and self._are_alike(last.raw, raw):
+            return self._again(last, raw)
+        head = _read(method, version, target, raw, self._peer)
+        at = [index for index, (name, _) in enumerate(raw) if _name(name) == "content-length"]
+        if at:
+            self._line, self._head, self._length_at = (method, version, target), head, at[0]
+        return head
+
+    def _are_alike(self, last: Headers, raw: Headers) -> bool:
+        at = self._length_at
+        return (
+            len(raw) == len(last)
+            and raw[at][0] == last[at][0]
+            and raw[:at] == last[:at]
+            and raw[at + 1 :] == last[at + 1 :]
+        )
+
+    def _again(self, last: RequestHead, raw: Headers) -> RequestHead:
+        """With another length; the parser has seen to it that it is one."""
+        text = raw[self._length_at][1].decode("ascii")
+        known = Head({**last.known.headers, "content-length": text}, self._peer)
+        return RequestHead(last.method, last.version, last.target, last.path, known, raw, int(text), last.chunked)
+
+
+def _read(method: bytes, version: str, target: bytes, raw: Headers, peer: str) -> RequestHead:
     check_version(version)
     headers: dict[str, str] = {}
     hosts = 0
@@ -52,7 +89,7 @@ def read_head(method: bytes, version: str, target: bytes, raw: Headers, size: in
         check_transfer_encoding(headers["transfer-encoding"], version)
     where = in_origin_form(target.decode("ascii"), headers.get("host", ""))
     length = int(headers.get("content-length", "0"))
-    return RequestHead(method, version, where, where.partition("?")[0], headers, raw, length, chunked)
+    return RequestHead(method, version, where, where.partition("?")[0], Head(headers, peer), raw, length, chunked)
 
 
 @lru_cache(maxsize=512)

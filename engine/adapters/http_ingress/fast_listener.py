@@ -38,8 +38,7 @@ class FastListener(Door):
     async def close(self) -> None:
         """Whoever waits for an answer gets it, and hears that the connection ends with it."""
         self.closing = True
-        if self._server is not None:
-            self._server.close()
+        self._shut()
         for connection in list(self.connections):
             connection.drain()
         with suppress(TimeoutError):

@@ -124,6 +124,13 @@ class Door:
         problem = Problem("busy", "too many connections are open at once", retry_after_seconds=FULL_RETRY_SECONDS)
         return encode(self.refusal(problem), "close")
 
+    def _shut(self) -> None:
+        """Nobody comes in any more."""
+        if self._server is not None:
+            self._server.close()
+        for one in list(self._refused):
+            one.cut()
+
 
 class Listener(Door):
     """An aiohttp application behind aiohttp's own server. With an `ingress` what can be answered without a router is:
@@ -143,8 +150,7 @@ class Listener(Door):
             server.request_handler = hot_first(self._ingress, server.request_handler, self.refusal)
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._shut()
         await self._runner.cleanup()
 
     def _connections(self) -> int:
@@ -169,6 +175,10 @@ class _Full(asyncio.Protocol):
             return
         self._others.add(self)
         self._deadline = asyncio.get_running_loop().call_later(FULL_RETRY_SECONDS, self._transport.abort)
+
+    def cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
