@@ -236,6 +236,8 @@ def test_files_that_cannot_go_on_are_refused_with_the_reason(filled: Path, tmp_p
 
 
 TABLES = """
+[journal]
+kind = "sqlite"
 [ingress]
 port = 0
 [buffer]
