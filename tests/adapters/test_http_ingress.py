@@ -229,7 +229,7 @@ async def test_a_body_that_cannot_be_read_says_where(make: Make) -> None:
     assert body["place"] == "line 1"
 
 
-@pytest.mark.parametrize("data", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("data", [b"", gzip.compress(b"", mtime=0)])
 async def test_an_empty_body_is_an_error(make: Make, data: bytes) -> None:
     bench = await make()
     headers = {**JSON, "Content-Encoding": "gzip"} if data else JSON
