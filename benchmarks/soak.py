@@ -31,8 +31,8 @@ SCENARIO = "soak"
 LOAD = 0.6
 WINDOWS_AT_LEAST, WINDOW_SECONDS = 12, 20.0
 WARM_UP_SHARE, JUDGED_AT_LEAST = 0.25, 6
-RECEIPTS = 100_000
-"""Of so many requests an engine keeps what became of them; until then its memory has to grow."""
+WARM_UP_REQUESTS = 200_000
+"""An engine keeps what became of the newest 100,000: until then its memory has to grow, and then to settle."""
 AWAY_EVERY, SLOW_EVERY = 5, 5
 AWAY_SHARE, SLOW_MS = 0.25, 50.0
 MEMORY_GROWTH, MEMORY_BYTES = 0.05, 16 << 20
@@ -128,7 +128,7 @@ def subject_of(name: str, windows: Sequence[Window]) -> Subject:
     if len(judged) < JUDGED_AT_LEAST:
         found.status = "not measured"
         found.reason = (
-            f"only {len(judged)} windows after the warm-up, which takes {RECEIPTS:,} requests; soak for longer"
+            f"only {len(judged)} windows after the warm-up, which takes {WARM_UP_REQUESTS:,} requests; soak for longer"
         )
         return found
     for verdict in verdicts(judged):
@@ -139,9 +139,9 @@ def subject_of(name: str, windows: Sequence[Window]) -> Subject:
 
 
 def warm(windows: Sequence[Window]) -> Sequence[Window]:
-    """What comes after a quarter of the windows, and after the engine keeps as many receipts as it ever does."""
+    """What comes after a quarter of the windows, and after the engine keeps as many receipts as it ever will."""
     requests = list(accumulate(it.phase.requests for it in windows))
-    full = next((at for at, so_far in enumerate(requests) if so_far >= RECEIPTS), len(windows))
+    full = next((at for at, so_far in enumerate(requests) if so_far >= WARM_UP_REQUESTS), len(windows))
     return windows[max(full + 1, int(len(windows) * WARM_UP_SHARE)) :]
 
 

@@ -20,7 +20,7 @@ from benchmarks.scenarios.traffic import note_pinning
 from benchmarks.shapes import Shape
 from benchmarks.sink import Stats
 from benchmarks.sinks import Records
-from benchmarks.soak import RECEIPTS, Window, fault_of, subject_of, verdicts, warm
+from benchmarks.soak import WARM_UP_REQUESTS, Window, fault_of, subject_of, verdicts, warm
 from benchmarks.systems import System
 from benchmarks.variant import BadFragment, Variant, engine_config, parsed, toml
 from engine.bench.histogram import Histogram
@@ -189,7 +189,7 @@ def test_freshness_counts_events_covered_and_the_age_of_what_arrives() -> None:
 
 def window(at: int, memory: float = 1e8, descriptors: int = 30, p50: float = 2.0) -> Window:
     quantiles = Quantiles(p50, p50, p50, p50, 10)
-    phase = Phase(ack=quantiles, delivered=quantiles, requests=RECEIPTS // 4)
+    phase = Phase(ack=quantiles, delivered=quantiles, requests=WARM_UP_REQUESTS // 4)
     return Window(at * 20.0, fault_of(at), int(memory), descriptors, 10, phase)
 
 
