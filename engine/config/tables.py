@@ -72,7 +72,7 @@ class AdminConfig(Table, frozen=True, kw_only=True):
 
 
 class JournalConfig(Table, frozen=True, kw_only=True):
-    kind: Literal["sqlite", "segments", "memory", "kafka"] = "sqlite"
+    kind: Literal["sqlite", "segments", "memory", "kafka"] = "segments"
     max_bytes: Count = 10_737_418_240
     min_free_bytes: CountOrZero = 268_435_456
     on_full: Literal["refuse", "expire"] = "refuse"
