@@ -149,7 +149,7 @@ class CoreEnd(Link):
         append = Append(events, given.source, given.lane, packed=packed)
         wait = self._take(given.owner, len(events))
         if wait > 0:
-            self.tell(Refused(given.number, "quota", QUOTA, wait))
+            self.tell(Refused(given.number, problem="quota", detail=QUOTA, retry_after_seconds=wait))
             return
         try:
             commit = self._front().begin(append)
