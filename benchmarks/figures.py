@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.processes import ROOT
 from benchmarks.result import Run, Subject, ratio, read
-from benchmarks.tables import figures_of, number, saturation, two
+from benchmarks.tables import figures_of, number, ratios, saturation, two
 from benchmarks.targets import FLOORS, floor
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
@@ -55,7 +55,7 @@ def content(name: str, found: Sequence[Found]) -> str:
         raise ValueError(f"there are no figures {name!r}; there are {', '.join(BLOCKS)}")
     scenario, make = BLOCKS[name]
     for it in found:
-        if it.run.of(scenario):
+        if it.run.kind == KINDS.get(name, "run") and it.run.of(scenario):
             return f"{make(it.run)}\n\n{source(it)}"
     raise ValueError(f"no result has the scenario {scenario!r}, which the figures {name!r} are made from")
 
@@ -129,12 +129,22 @@ def soak(run: Run) -> str:
     return "\n".join([f"- {it}" for it in subject.notes]) + "\n\n" + figures("soak")(run)
 
 
+def durability(run: Run) -> str:
+    """What a journal in memory would save."""
+    shown = ratios(run)
+    return table(["scenario", *shown.headers[2:]], [[row[0], *row[2:]] for row in shown.rows])
+
+
+KINDS = {"soak": "soak", "durability": "compare"}
+"""Of results that are no plain run."""
+
 BLOCKS: dict[str, tuple[str, Callable[[Run], str]]] = {
     "main": ("array-10", main),
     "limit": ("freshness", limit),
     "cost": ("single-10", cost),
     "latency": ("single-10", latency),
     "soak": ("soak", soak),
+    "durability": ("array-10", durability),
     **{
         name: (name, figures(name))
         for name in (
