@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from engine.cli import logs
-from engine.cli.serve import collect_less, run
+from engine.cli.serve import collect_less, keep_freed_memory, run
 
 if TYPE_CHECKING:
     from engine.assembly.worker_plan import WorkerPlan
@@ -24,6 +24,7 @@ def main() -> None:
     try:
         plan = read_plan(link)
         if plan is not None:
+            keep_freed_memory()
             _set_up_logs(plan)
             run(_work(plan, link, door))
     except (EngineError, OSError) as error:

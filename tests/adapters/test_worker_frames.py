@@ -6,7 +6,7 @@ import random
 import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.adapters.worker_link import LinkBroken, hello_of, read_first
@@ -48,6 +48,7 @@ def written(*frames: Frame) -> bytes:
 bodies = st.lists(st.tuples(st.sampled_from([0, 1]), st.binary(max_size=300)), max_size=20)
 
 
+@settings(deadline=None)
 @given(bodies, st.lists(st.integers(1, 400), min_size=1))
 def test_frames_arrive_whole_and_in_order_however_they_are_cut(sent: list[Frame], cuts: list[int]) -> None:
     frames, data, found, turn = Frames(MOST), written(*sent), [], 0
@@ -79,6 +80,7 @@ def test_a_length_that_no_frame_may_have_breaks_the_link_before_any_memory_is_ta
     assert len(frames.room()) <= SPARE_BYTES
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_whatever_stands_in_a_frame_is_a_message_or_breaks_the_link(body: bytes) -> None:
     for read in (lambda: to_core(memoryview(body)), lambda: to_worker(0, body), lambda: append_of(memoryview(body))):
