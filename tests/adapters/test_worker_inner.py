@@ -98,8 +98,9 @@ async def test_request_and_answer_are_handed_on_as_they_are(both: Both) -> None:
 
 
 async def test_nobody_can_say_who_he_is_by_himself(both: Both) -> None:
-    async with both.client.get("/show", headers={"x-engine-peer": "10.0.0.1"}) as answer:
-        assert (await answer.json())["peer"] == "127.0.0.1"
+    for name in (inner.PEER, inner.PEER.lower()):
+        async with both.client.get("/show", headers={name: "10.0.0.1"}) as answer:
+            assert (await answer.json())["peer"] == "127.0.0.1"
 
 
 async def test_a_long_answer_comes_in_pieces_and_a_head_without_any(both: Both) -> None:

@@ -158,7 +158,7 @@ class Packed(msgspec.Struct, frozen=True, gc=False):
 
 
 def pack_append(append: Append) -> Packed:
-    payload = pack_events(append.events)
+    payload = append.packed or pack_events(append.events)
     return Packed(APPEND, append.lane, append.source.encode(), payload, len(append.events), append.accepted_at)
 
 
