@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from engine.config import MappingRule
+from engine.model import Event
 from engine.profiles.aep_audiences import CallAudience, audience_of
 from engine.profiles.csv_format import read_csv
 from engine.profiles.json_exact import RecordUnreadable, decode_once
@@ -62,6 +63,7 @@ class Reader:
         self._unfolds = format != "profile"
         ways = ShortWays(self.judge, format, now) if not phone_e164 else None
         self._typed, self._typed_aep = (ways.typed, ways.typed_aep) if ways else (None, None)
+        self._single_is_a_record = not self.judge.knows("profiles")  # else an object may be an envelope
         self._max_events = max_events
 
     def read(self, body: bytes, media_type: str) -> Parsed:
@@ -89,11 +91,18 @@ class Reader:
 
     def _json(self, body: bytes) -> Parsed:
         """The usual bodies are taken whole; all others record by record."""
-        if self._typed is not None and len(body) <= TOGETHER_BYTES and body[:1] == b"[":
-            events = self._typed.read_array(body)
+        if self._typed is not None and len(body) <= TOGETHER_BYTES:
+            events = self._usual(self._typed, body)
             if events is not None and len(events) <= self._max_events:
                 return Parsed.of(events)
         return self._records(json_records(body))
+
+    def _usual(self, typed: TypedPath, body: bytes) -> list[Event] | None:
+        """Of an array, or of one record; None where that takes a closer look."""
+        if body[:1] == b"[":
+            return typed.read_array(body)
+        event = typed.read(body) if self._single_is_a_record and body[:1] == b"{" else None
+        return None if event is None else [event]
 
     def _records(self, framed: Framed) -> Parsed:
         parsed = Parsed()
@@ -106,7 +115,7 @@ class Reader:
             events = typed.read_all(raws) if typed and len(raws) > 1 else None
             if events is not None:
                 parsed.add_all(events)
-            elif not self._read_aep(raws, parsed, call):
+            elif len(raws) == 1 or not self._read_aep(raws, parsed, call):
                 typed = self._one_by_one(raws, parsed, typed, call)
         return parsed
 

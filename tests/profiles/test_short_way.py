@@ -493,3 +493,10 @@ def test_a_key_that_stands_twice_is_seen_on_both_ways(profile: dict[str, Any]) -
             raw[:-1] + b',"%s":null}' % name.encode(),
         ):
             assert same("plain", b"[" + raw + b"," + twice + b"]", JSON)
+
+
+def test_an_object_with_profiles_is_an_envelope_though_a_source_maps_that_name() -> None:
+    how = {"source": {"mapping": {"firstname": "profiles"}}}
+    short, exact = both(**how)
+    for body in (b'{"email":"lea@example.com","profiles":"x"}', b'{"profiles":[{"email":"lea@example.com"}]}'):
+        assert outcome(short, body, JSON) == outcome(exact, body, JSON)
