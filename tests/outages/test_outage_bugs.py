@@ -245,12 +245,12 @@ def redirects_of_the_token_endpoint_are_followed(monkeypatch: pytest.MonkeyPatch
 FUZZ = ingress.test_whatever_is_thrown_at_the_ingress_good_lines_are_kept_and_nothing_breaks
 
 
-@bug(FUZZ, requests=100)
+@bug(FUZZ, requests=100, front="fast")
 def bodies_unpack_without_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     wrap(monkeypatch, assembled, "inflate", lambda original, body, encoding, most: original(body, encoding, 1 << 40))
 
 
-@bug(FUZZ, requests=100)
+@bug(FUZZ, requests=100, front="fast")
 def the_last_good_line_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(original: Callable[..., Any], reader: Reader, body: bytes, media_type: str) -> Any:
         parsed = original(reader, body, media_type)

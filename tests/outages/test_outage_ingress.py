@@ -277,8 +277,17 @@ def check(target: Target, answers: list[Answered]) -> None:
             assert len({target.holds(address) for address in case.good}) == 1, "a request was torn"
 
 
-@pytest.mark.parametrize("front", FRONTS)
-@pytest.mark.parametrize("requests", [100, pytest.param(REQUESTS, marks=[pytest.mark.process, pytest.mark.timeout(0)])])
+LONG = [pytest.mark.process, pytest.mark.timeout(0)]
+
+
+@pytest.mark.parametrize(
+    ("front", "requests"),
+    [
+        *((front, 100) for front in FRONTS),
+        pytest.param("fast", REQUESTS, marks=LONG),
+        pytest.param("aiohttp", REQUESTS // 8, marks=LONG),  # it listens for five seconds to a body that it has refused
+    ],
+)
 async def test_whatever_is_thrown_at_the_ingress_good_lines_are_kept_and_nothing_breaks(
     record_property, requests: int, front: str
 ) -> None:
