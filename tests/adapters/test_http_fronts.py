@@ -165,15 +165,20 @@ async def test_who_drips_a_head_is_given_up_all_the_same(monkeypatch: pytest.Mon
     async with House(FAST, body_seconds=0.2) as house:
         reader, writer = await house.connect(b"GET /livez HTTP/1.1\r\nX-A: ")
 
+        async def beside() -> None:
+            other, _ = await house.connect(PROBE)
+            await one_answer(other)
+
         async def drip() -> None:
             while True:
                 writer.write(b"a")
-                other, _ = await house.connect(PROBE)
-                await one_answer(other)
+                await beside()
 
         dripping = asyncio.create_task(drip())
         assert statuses(await reader.read()) == [408]
         dripping.cancel()
+        await asyncio.wait({dripping})
+        await beside()  # and so is whoever was let in meanwhile
 
 
 @pytest.mark.parametrize("sent", [b"", PROBE], ids=["from the start", "behind a request"])

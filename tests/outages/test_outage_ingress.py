@@ -283,7 +283,7 @@ LONG = [pytest.mark.process, pytest.mark.timeout(0)]
 @pytest.mark.parametrize(
     ("front", "requests"),
     [
-        *((front, 100) for front in FRONTS),
+        ("fast", 100),
         pytest.param("fast", REQUESTS, marks=LONG),
         pytest.param("aiohttp", REQUESTS // 8, marks=LONG),  # it listens for five seconds to a body that it has refused
     ],
