@@ -40,8 +40,8 @@ fast: $(VENV)/.development
 seeded: $(VENV)/.development ## Do the tests find the bugs that were put in? (half a minute; also `make mutants`)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "$(FAST) and seeded"
 
-process: $(VENV)/.development ## Tests with real processes
-	$(BIN)/python -m pytest -q -m "process and not faults" --timeout 180
+process: $(VENV)/.development ## Tests with real processes (three and a half minutes)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "process and not faults" --timeout 180
 
 workers: $(VENV)/.development ## The same calls and the same kills with two ingress workers (about five minutes)
 	ENGINE_WORKERS=2 $(BIN)/python -m pytest -q tests/service tests/assembly tests/engine/test_arrival.py tests/process -m "not faults" --timeout 300
