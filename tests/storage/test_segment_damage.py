@@ -144,8 +144,9 @@ def places(original: Original, every: int) -> list[tuple[str, int]]:
     """Bytes of headers and records, and some of what stands behind them."""
     found = []
     for name in original.files:
-        found += [(name, position) for position in range(0, HEADER_BYTES, every)]
-        found += [(name, position) for position in range(DATA_START, original.used(name) + 64, every)]
+        size = len(original.files[name])  # one that was just being made is shorter than it will be
+        found += [(name, position) for position in range(0, min(HEADER_BYTES, size), every)]
+        found += [(name, position) for position in range(DATA_START, min(original.used(name) + 64, size), every)]
     return found
 
 
