@@ -165,8 +165,7 @@ class TypedPath:
     def _aside(self, record: Typed) -> tuple[dict[str, Membership] | None, float | None, dict[str, Consent] | None]:
         """What is kept beside the content, and the record without it. Raises ValueError."""
         audiences = None if not record.audiences else _standing(record.audiences)
-        given = record.timestamp if self._by_time else None
-        timestamp = None if given is None or given == "" else parse_time(given)
+        timestamp = time_of(record.timestamp) if self._by_time else None
         consents = None
         if self._consents is not None and record.consents is not msgspec.UNSET:
             consents = self._consents.read(record.consents, timestamp)
@@ -185,6 +184,11 @@ def record_type(extra: Iterable[str], tree: Tree, looked_at: list[Member]) -> ty
 def fields_of(extra: Iterable[str]) -> dict[str, str]:
     """Extra field -> the attribute that holds it."""
     return {name: f"extra_{number}" for number, name in enumerate(extra)}
+
+
+def time_of(given: str | float | None) -> float | None:
+    """Of an event, for sources that go by it. Raises ValueError."""
+    return None if given is None or given == "" else parse_time(given)
 
 
 def escapes_quotes(raw: bytes) -> bool:

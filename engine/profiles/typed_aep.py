@@ -17,7 +17,7 @@ from engine.model import Consent, Event, Membership
 from engine.profiles.aep import NAMESPACES, subdivision
 from engine.profiles.aep_audiences import CallAudience
 from engine.profiles.aep_paths import ADDRESS_FIELDS, ADDRESSES, DEFAULT_PATHS, EMAIL_PATHS, XDM_TREE
-from engine.profiles.audiences import membership_of, parse_time
+from engine.profiles.audiences import membership_of
 from engine.profiles.consents import ConsentParser
 from engine.profiles.fields import MAX_LENGTH, TARGET_FIELDS, as_text
 from engine.profiles.identity import key_from_hex, key_of, normalise_email
@@ -31,6 +31,7 @@ from engine.profiles.typed import (
     fields_of,
     known_audience_id,
     record_type,
+    time_of,
     traits_in_order,
 )
 from engine.profiles.typed_consents import TypedConsents
@@ -191,8 +192,7 @@ class TypedAepPath:
         return email
 
     def _aside(self, profile: Beside) -> tuple[float | None, dict[str, Consent] | None]:
-        given = profile.timestamp if self._by_time else None
-        timestamp = None if given is None or given == "" else parse_time(given)
+        timestamp = time_of(profile.timestamp) if self._by_time else None
         if self._consents is None or profile.consents is msgspec.UNSET:
             return timestamp, None
         return timestamp, self._consents.read(profile.consents, timestamp)

@@ -6,6 +6,8 @@ import sqlite3
 import threading
 from typing import Any
 
+from engine.testing.faults import met
+
 _NAMES = {
     sqlite3.SQLITE_FULL: "database or disk is full",
     sqlite3.SQLITE_IOERR_FSYNC: "disk I/O error",
@@ -43,17 +45,8 @@ class FaultyDisk:
             self.statements.append(statement)
             for fault in self._faults:
                 if statement.lstrip().startswith(fault.statement):
-                    return self._use(fault)
+                    return met(self._faults, fault)
         return None
-
-    def _use(self, fault: _Fault) -> _Fault | None:
-        if fault.skip:
-            fault.skip -= 1
-            return None
-        fault.times -= 1
-        if not fault.times:
-            self._faults.remove(fault)
-        return fault
 
 
 class _Fault:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.adapters.segments.files import DirectoryFiles, OpenFile
+from engine.testing.faults import met
 
 Operation = Literal["write", "sync", "read", "create", "directory"]
 
@@ -54,17 +55,8 @@ class FaultyFiles(DirectoryFiles):
             self.operations.append(operation)
             for fault in self._faults:
                 if fault.operation == operation:
-                    return self._use(fault)
+                    return met(self._faults, fault)
         return None
-
-    def _use(self, fault: _Fault) -> _Fault | None:
-        if fault.skip:
-            fault.skip -= 1
-            return None
-        fault.times -= 1
-        if not fault.times:
-            self._faults.remove(fault)
-        return fault
 
 
 class _Fault:

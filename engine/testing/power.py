@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 from engine.adapters.sqlite.files import sync_directory
 from engine.testing import vfs
+from engine.testing.faults import met
 from engine.testing.remains import Change, File, Name, Survivors
 
 Operation = Literal["write", "truncate", "sync", "create", "delete", "directory"]
@@ -211,17 +212,8 @@ class SimulatedDisk:
                 return _CRASH
             for fault in self._faults:
                 if fault.operation == operation and name.endswith(fault.name):
-                    return self._use(fault)
+                    return met(self._faults, fault)
         return None
-
-    def _use(self, fault: _Fault) -> _Fault | None:
-        if fault.skip:
-            fault.skip -= 1
-            return None
-        fault.times -= 1
-        if not fault.times:
-            self._faults.remove(fault)
-        return fault
 
 
 class _Fault:

@@ -7,6 +7,7 @@ import logging
 import random as random_module
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ REFUSED_AT_ONCE = 8
 """How many connections beyond the bound are open for as long as it takes to tell them so; more are cut off."""
 
 
-class Door:
+class Door(ABC):
     """What every listener has. `port` 0 takes a free one; `port` tells which. Without a bound when `max_connections`
     is 0. `sock`: already bound, taken over instead of host and port. `reuse_port`: other processes may listen at the
     same port, and the system spreads connections over them. `shutdown_seconds`: how long `close` lets requests under
@@ -75,11 +76,13 @@ class Door:
             lingering_time=linger_seconds,
         )
 
+    @abstractmethod
     def _connections(self) -> int:
-        raise NotImplementedError
+        """How many are open."""
 
+    @abstractmethod
     def _connection(self) -> asyncio.Protocol:
-        raise NotImplementedError
+        """For one that has come in."""
 
     async def _listen(self) -> None:
         """Raises OSError when the address cannot be had."""
@@ -95,8 +98,9 @@ class Door:
             await self.close()
             raise
 
+    @abstractmethod
     async def close(self) -> None:
-        raise NotImplementedError
+        """Let requests under way go on for a while, and nobody in."""
 
     async def prepare(self) -> None:
         """Enough for `adopt`: instead of `open`, where somebody else has the port."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import cast
 
 from engine.adapters.worker_link.frames import FrameKind, Frames, LinkBroken
@@ -11,7 +12,7 @@ from engine.adapters.worker_link.frames import FrameKind, Frames, LinkBroken
 logger = logging.getLogger("engine.workers")
 
 
-class Link(asyncio.BufferedProtocol):
+class Link(asyncio.BufferedProtocol, ABC):
     """Each end says what it does with a frame (`got`) and when there will be no more (`lost`)."""
 
     def __init__(self, most_bytes: int) -> None:
@@ -20,12 +21,13 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self.closed = asyncio.Event()
 
+    @abstractmethod
     def got(self, kind: int, body: memoryview) -> None:
         """Raises LinkBroken. The memory of `body` is good until this returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self) -> None:
-        raise NotImplementedError
+        """The link has ended."""
 
     def send(self, *parts: bytes) -> None:
         """In order. What goes into a link that is closed goes nowhere."""
