@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 
 MAX_LOCAL_OCTETS = 64
 MAX_ADDRESS_OCTETS = 254
 
 _ATOM = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_ascii_address = re.compile(
-    rf"(?=[^@]{{1,{MAX_LOCAL_OCTETS}}}@){_ATOM}(?:\.{_ATOM})*@(?:{_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]"
-).fullmatch
+_local_part = re.compile(rf"{_ATOM}(?:\.{_ATOM})*").fullmatch
+_domain = re.compile(rf"(?:{_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]").fullmatch
 _any_letter = re.compile(r"[^\x00-\x7f]")
 _hex_key = re.compile(r"[0-9A-Fa-f]{64}").fullmatch
 _MASKED_CHARACTER = r'[^\s@\uff20<>"(),:;\[\]\\]'
@@ -41,8 +41,24 @@ def normalise_email(text: str) -> str | None:
         return None
     if trimmed.isascii():
         lowered = trimmed.lower()
-        return lowered if len(lowered) <= MAX_ADDRESS_OCTETS and _ascii_address(lowered) else None
+        return lowered if _is_address(lowered) else None
     return _normalise_international(trimmed)
+
+
+def _is_address(lowered: str) -> bool:
+    """Whether this ASCII text is one, in lower case."""
+    local, _, domain = lowered.partition("@")
+    return (
+        len(local) <= MAX_LOCAL_OCTETS
+        and (local.isalnum() or _local_part(local) is not None)  # the first is much cheaper, and what many are
+        and _is_domain(domain)
+    )
+
+
+@lru_cache(4096)
+def _is_domain(text: str) -> bool:
+    """Most people share theirs with others."""
+    return _domain(text) is not None
 
 
 def _normalise_international(text: str) -> str | None:
@@ -53,7 +69,7 @@ def _normalise_international(text: str) -> str | None:
     octets = address.encode()
     if len(octets) > MAX_ADDRESS_OCTETS or octets.find(b"@") > MAX_LOCAL_OCTETS:
         return None
-    return address if _ascii_address(_any_letter.sub("x", address)) else None
+    return address if _is_address(_any_letter.sub("x", address)) else None
 
 
 def key_of(normalised: str) -> bytes:

@@ -4,7 +4,8 @@ Typed decoding, a few searches in the encoded content, one hash. Whatever is not
 which says what a record means; property tests hold the two together. Records are taken together where there are many:
 what has to be searched is searched once for all of them, and if anything is odd, each is looked at alone.
 
-That no key stands twice is seen by counting: a decoder keeps the last of two, so that fewer quotes are written again.
+A decoder keeps the last of two equal keys, so that less is written again than was read: that no key stands twice is
+seen by length, or, where there is white space or a letter was escaped, by the number of quotes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET
 
 from engine.model import Consent, Event, Membership, Trait
 from engine.profiles.audiences import audience_id, keep_newest, membership_of, parse_time
@@ -29,10 +31,15 @@ from engine.profiles.typed_tree import Member, Text, Tree, attributes, members, 
 
 _EMAIL = int(Trait.EMAIL)  # plain numbers: joining IntFlags costs as much as decoding
 _FOREIGN = int(Trait.EMAIL | Trait.FOREIGN_STATE)
-_keys_of_nulls = re.compile(rb'"([^"]*)": ?null').findall  # where no quote is escaped
 _untrimmed = re.compile(rb' (?:"|(?<=" ))').search  # begins with the rarer character, which is faster to find
-_ASIDE = {b"audiences", b"timestamp", b"consents"}
+_ASCII = bytes(range(128))
+_FIRST_TO_COMPOSE = "\u0300"
+"""Below it NFC changes nothing."""
 
+_NOTHING = frozenset({b"null", b'""'})
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_time = msgspec.json.Decoder(str | float | None).decode
 known_audience_id = lru_cache(4096)(audience_id)
 
 
@@ -59,8 +66,8 @@ class Typed(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=F
     zip: Text = None
     countryid: Text = None
     audiences: dict[str, Standing] | None = None
-    timestamp: str | float | None = None
-    consents: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    timestamp: msgspec.Raw | msgspec.UnsetType = UNSET
+    consents: msgspec.Raw | msgspec.UnsetType = UNSET
 
 
 class NotPlain(ValueError):
@@ -87,54 +94,61 @@ class TypedPath:
         self._encode = msgspec.json.Encoder().encode
         self._by_time, self._rules = by_time, rules
         self._consents = None if consents is None else TypedConsents(consents)
+        self._names = frozenset(field.encode_name for field in msgspec.structs.fields(record))
 
     def read(self, raw: bytes) -> Event | None:
         """The event of this record, or None when the exact path has to judge it."""
-        if len(raw) > MAX_RECORD_BYTES or escapes_quotes(raw):
-            return None
-        try:
-            record: Typed = self._decode(raw)
-            quotes, events = self._events([record])
-        except (ValueError, RecursionError):
-            return None
-        content = events[0].content
-        missing = raw.count(b'"') - quotes
-        nulls = _keys_of_nulls(raw) if missing else ()
-        if missing != 2 * len(nulls):
-            return None  # some key stands twice
-        if not clean(content, events) or (nulls and not _single(nulls, content)):
-            return None
-        return events[0]
+        events = self.read_all((raw,))
+        return events[0] if events else None
 
     def read_all(self, raws: Sequence[bytes]) -> list[Event] | None:
         """The events of these records, if none of them needs a closer look."""
-        try:
-            if max(map(len, raws)) > MAX_RECORD_BYTES:
-                return None
-            return self._together(list(map(self._decode, raws)), sum(raw.count(b'"') for raw in raws), raws)
-        except (ValueError, RecursionError):
+        if max(map(len, raws)) > MAX_RECORD_BYTES:
             return None
+        events = self._plain(raws)
+        if events is None and any(map(_may_say_nothing, raws)):
+            spoken = self._without_nothing(raws)
+            return self._plain(spoken) if spoken else None
+        return events
 
     def read_array(self, body: bytes) -> list[Event] | None:
         """The same of a JSON array that is small enough to be decoded at once."""
         try:
             records = self._decode_all(body)
-            return self._together(records, body.count(b'"'), (body,)) if records else None
+            return self._together(records, (body,), len(body)) if records else None
         except (ValueError, RecursionError):
             return None
 
-    def _together(self, records: list[Typed], quotes: int, raws: Sequence[bytes]) -> list[Event] | None:
-        if any(map(escapes_quotes, raws)):
+    def _plain(self, raws: Sequence[bytes]) -> list[Event] | None:
+        try:
+            return self._together(list(map(self._decode, raws)), raws, sum(map(len, raws)) + len(raws) + 1)
+        except (ValueError, RecursionError):
             return None
-        counted, events = self._events(records)
-        contents = b",".join([event.content for event in events])
-        return events if counted == quotes and clean(contents, events) else None
 
-    def _events(self, records: list[Typed]) -> tuple[int, list[Event]]:
-        """(quotes of the records as they were decoded, their events). Raises ValueError where one is not plain."""
-        encode, rules = self._encode, self._rules
-        quotes = encode(records).count(b'"') if rules else 0
-        events: list[Event] = []
+    def _without_nothing(self, raws: Sequence[bytes]) -> list[bytes] | None:
+        """The records without null and "" under the names that are looked at, where they are as good as absent."""
+        encode, names = self._encode, self._names
+        try:
+            records = list(map(_members, raws))
+        except (ValueError, RecursionError):
+            return None
+        if not _nothing_lost(encode(records), raws, -1):
+            return None
+        return [
+            encode({name: raw for name, raw in it.items() if name not in names or bytes(raw) not in _NOTHING})
+            for it in records
+        ]
+
+    def _together(self, records: list[Typed], raws: Sequence[bytes], size: int) -> list[Event] | None:
+        """`size`: that of an array of the records, if nothing in `raws` could be written shorter."""
+        if not _nothing_lost(self._encode(records), raws, size):
+            return None
+        events = self._events(records)
+        return events if clean(b",".join([event.content for event in events])) else None
+
+    def _events(self, records: list[Typed]) -> list[Event]:
+        """Raises ValueError where one is not plain."""
+        encode, rules, events = self._encode, self._rules, list[Event]()
         for record in records:
             if rules:
                 self._apply(rules, record)
@@ -142,16 +156,12 @@ class TypedPath:
             if email is None:
                 raise NotPlain
             record.email = email
-            traits = traits_in_order(record)
             audiences = timestamp = consents = None
-            if record.audiences is not None or record.timestamp is not None or record.consents is not msgspec.UNSET:
-                quotes += 0 if rules else _quotes_aside(record)
+            if record.audiences is not None or record.timestamp is not UNSET or record.consents is not UNSET:
                 audiences, timestamp, consents = self._aside(record)
-            content = encode(record)
-            if not rules:
-                quotes += content.count(b'"')
-            events.append(Event(key_of(email), content, traits, audiences, timestamp, consents=consents))
-        return quotes, events
+            traits = traits_at(record.countryid, record.state)
+            events.append(Event(key_of(email), encode(record), traits, audiences, timestamp, consents=consents))
+        return events
 
     def _apply(self, rules: TypedRules, record: Typed) -> None:
         """Put what the rules find under the fields' names, and take away what they looked at."""
@@ -165,11 +175,13 @@ class TypedPath:
     def _aside(self, record: Typed) -> tuple[dict[str, Membership] | None, float | None, dict[str, Consent] | None]:
         """What is kept beside the content, and the record without it. Raises ValueError."""
         audiences = None if not record.audiences else _standing(record.audiences)
-        timestamp = time_of(record.timestamp) if self._by_time else None
+        timestamp = None
+        if self._by_time and record.timestamp is not UNSET:
+            timestamp = time_of(_time(record.timestamp))
         consents = None
-        if self._consents is not None and record.consents is not msgspec.UNSET:
+        if self._consents is not None and record.consents is not UNSET:
             consents = self._consents.read(record.consents, timestamp)
-        record.audiences, record.timestamp, record.consents = None, None, msgspec.UNSET
+        record.audiences, record.timestamp, record.consents = None, UNSET, UNSET
         return audiences, timestamp, consents
 
 
@@ -208,9 +220,9 @@ def _standing(entries: dict[str, Standing]) -> dict[str, Membership]:
     return standing
 
 
-def traits_in_order(record: Typed) -> int:
+@lru_cache(4096)
+def traits_at(country: str | None, state: str | None) -> int:
     """Raises NotPlain for a country or a state that is not as it would be kept."""
-    country, state = record.countryid, record.state
     if country is not None and country not in COUNTRIES:
         raise NotPlain
     if state is None:
@@ -223,33 +235,26 @@ def traits_in_order(record: Typed) -> int:
     return _EMAIL
 
 
-def _quotes_aside(record: Typed) -> int:
-    """How many quotes the audiences, the timestamp and the consents take, when no key stands twice in them."""
-    quotes = 0 if record.audiences is None else 2 + 10 * len(record.audiences)
-    if record.timestamp is not None:
-        quotes += 4 if isinstance(record.timestamp, str) else 2
-    if record.consents is not msgspec.UNSET:
-        quotes += 2 + bytes(record.consents).count(b'"')
-    return quotes
+def _may_say_nothing(raw: bytes) -> bool:
+    """Whether some member of the record may."""
+    return any(nothing in raw for nothing in _NOTHING)
 
 
-def _single(nulls: Sequence[bytes], content: bytes) -> bool:
-    """Whether none of the keys that stand before a null stands anywhere else; False where that takes a closer look."""
-    distinct = set(nulls)
-    if len(distinct) < len(nulls) or distinct & _ASIDE:
-        return False
-    return not any(b"\\" in name or b'"' + name + b'":' in content for name in distinct)
+def _nothing_lost(again: bytes, raws: Sequence[bytes], size: int) -> bool:
+    """Whether the records as they are written again hold all that was read. What is equal in length is equal: no text
+    and no key is written longer than it was read."""
+    if len(again) == size:
+        return True
+    return not any(map(escapes_quotes, raws)) and again.count(b'"') == sum(raw.count(b'"') for raw in raws)
 
 
-def clean(contents: bytes, events: list[Event]) -> bool:
+def clean(contents: bytes) -> bool:
     """Whether every value is as the exact path would leave it: trimmed, printable, NFC; none is empty. `contents` is
     that of the events, joined."""
     if _untrimmed(contents) or b"\\" in contents or b"\x7f" in contents:  # other controls are written escaped
         return False
     if contents.isascii():
         return True
-    return _is_printable(b"".join([event.content for event in events if not event.content.isascii()]).decode())
-
-
-def _is_printable(text: str) -> bool:
-    return text.isprintable() and unicodedata.is_normalized("NFC", text)
+    letters = contents.translate(None, _ASCII).decode()
+    composed = max(letters) < _FIRST_TO_COMPOSE or unicodedata.is_normalized("NFC", contents.decode())
+    return letters.isprintable() and composed

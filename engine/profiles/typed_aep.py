@@ -32,7 +32,7 @@ from engine.profiles.typed import (
     known_audience_id,
     record_type,
     time_of,
-    traits_in_order,
+    traits_at,
 )
 from engine.profiles.typed_consents import TypedConsents
 from engine.profiles.typed_rules import TypedRules
@@ -124,7 +124,7 @@ class TypedAepPath:
             events = [self._event(profile, call, index, unused) for index, profile in enumerate(profiles)]
         except (ValueError, RecursionError):
             return None
-        return events if clean(b",".join([event.content for event in events]), events) else None
+        return events if clean(b",".join([event.content for event in events])) else None
 
     def _event(self, profile: Any, call: CallAudience | None, index: int, unused: list[Unused]) -> Event:
         record, claims = self._record(), []
@@ -146,7 +146,9 @@ class TypedAepPath:
         timestamp, consents = self._aside(profile)
         audiences = _standing(profile.segmentMembership or {}, call, self._now) or None
         content = self._encode(record)
-        return Event(key_of(email), content, traits_in_order(record), audiences, timestamp, consents=consents)
+        return Event(
+            key_of(email), content, traits_at(record.countryid, record.state), audiences, timestamp, consents=consents
+        )
 
     def _attributes(self, given: Mapping[str, Value | str | None], record: Typed) -> Iterator[str]:
         """Fill the record; the paths of the others."""

@@ -36,6 +36,7 @@ RULES: dict[str, Any] = {
 }
 CONSENT = [{"required": "marketing.email"}, {"required": "share"}]
 MAX_EVENTS = 12
+STANDING = b'{"status":"realized","lastQualificationTime":"2026-10-02T08:15:30Z"}'
 
 
 def reader(*, source: dict[str, Any] | None = None, consents: bool = False, exact: bool = False) -> Reader:
@@ -186,6 +187,9 @@ odd_records = records | st.sampled_from(
 @given(st.sampled_from([*PAIRS]), st.lists(records, max_size=5), st.sampled_from([b",", b" , ", b",\n"]))
 @example("plain", [b'{"email":"a@a.com","city":"a","city":"b"}', b'{"email":"b@a.com"}'], b",")
 @example("rules", [b'{"mail":"a@a.com","given":"a","given":"b"}', b'{"mail":"b@a.com","city":"x"}'], b",")
+@example(
+    "plain", [b'{"email":"a@a.com","city":"a","city":"b","audiences":{"a%s":%s}}' % (4 * rb"\u0022", STANDING)], b","
+)
 def test_an_array_gives_the_same_on_both_ways(name: str, records: list[bytes], comma: bytes) -> None:
     same(name, b"[" + comma.join(records) + b"]", JSON)
 
