@@ -112,12 +112,20 @@ class Reader:
         while raws := list(islice(records, TOGETHER)):
             if parsed.records + len(raws) > self._max_events:
                 raise TooManyEvents(self._max_events)
-            events = typed.read_all(raws) if typed and len(raws) > 1 else None
-            if events is not None:
-                parsed.add_all(events)
-            elif len(raws) == 1 or not self._read_aep(raws, parsed, call):
+            if not self._in_short(raws, parsed, typed, call):
                 typed = self._one_by_one(raws, parsed, typed, call)
         return parsed
+
+    def _in_short(self, raws: list[bytes], parsed: Parsed, typed: TypedPath | None, call: CallAudience | None) -> bool:
+        """Whether these records could be read together, in one of the short ways."""
+        events = typed.read_all(raws) if typed else None
+        if events is None:
+            if self._read_aep(raws, parsed, call):
+                return True
+            events = typed.read_spoken(raws) if typed else None
+        if events is not None:
+            parsed.add_all(events)
+        return events is not None
 
     def _read_aep(self, raws: list[bytes], parsed: Parsed, call: CallAudience | None) -> bool:
         """Whether these profiles are AEP's, and could be read in the short way."""
@@ -135,12 +143,7 @@ class Reader:
     ) -> TypedPath | None:
         """What to read the rest of the body with: where one record is AEP's all will be."""
         for raw in raws:
-            event = typed.read(raw) if typed else None
-            if event is not None:
-                parsed.add_all([event])
-            elif self._read_aep([raw], parsed, call):
-                typed = None
-            else:
+            if len(raws) == 1 or not self._in_short([raw], parsed, typed, call):
                 typed = None if self._read_exactly(raw, parsed, call) else typed
                 parsed.records += 1
         return typed

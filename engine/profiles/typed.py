@@ -105,11 +105,15 @@ class TypedPath:
         """The events of these records, if none of them needs a closer look."""
         if max(map(len, raws)) > MAX_RECORD_BYTES:
             return None
-        events = self._plain(raws)
-        if events is None and any(map(_may_say_nothing, raws)):
-            spoken = self._without_nothing(raws)
-            return self._plain(spoken) if spoken else None
-        return events
+        try:
+            return self._together(list(map(self._decode, raws)), raws, sum(map(len, raws)) + len(raws) + 1)
+        except (ValueError, RecursionError):
+            return None
+
+    def read_spoken(self, raws: Sequence[bytes]) -> list[Event] | None:
+        """The same of records of which some hold null or "" where that is as good as absent."""
+        spoken = self._spoken(raws) if any(map(_may_say_nothing, raws)) else None
+        return self.read_all(spoken) if spoken else None
 
     def read_array(self, body: bytes) -> list[Event] | None:
         """The same of a JSON array that is small enough to be decoded at once."""
@@ -119,14 +123,8 @@ class TypedPath:
         except (ValueError, RecursionError):
             return None
 
-    def _plain(self, raws: Sequence[bytes]) -> list[Event] | None:
-        try:
-            return self._together(list(map(self._decode, raws)), raws, sum(map(len, raws)) + len(raws) + 1)
-        except (ValueError, RecursionError):
-            return None
-
-    def _without_nothing(self, raws: Sequence[bytes]) -> list[bytes] | None:
-        """The records without null and "" under the names that are looked at, where they are as good as absent."""
+    def _spoken(self, raws: Sequence[bytes]) -> list[bytes] | None:
+        """The records without what says nothing, under the names that are looked at."""
         encode, names = self._encode, self._names
         try:
             records = list(map(_members, raws))
@@ -236,7 +234,7 @@ def traits_at(country: str | None, state: str | None) -> int:
 
 
 def _may_say_nothing(raw: bytes) -> bool:
-    """Whether some member of the record may."""
+    """Whether some member of the record may be null or ""."""
     return any(nothing in raw for nothing in _NOTHING)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -34,52 +36,16 @@ from engine.profiles.typed import (
     time_of,
     traits_at,
 )
+from engine.profiles.typed_aep_shapes import Attribute, Beside, Named, Qualification, Value, decoder, steps_of
 from engine.profiles.typed_consents import TypedConsents
 from engine.profiles.typed_rules import TypedRules
-from engine.profiles.typed_tree import Text, Tree, attributes, getter, members, struct_type
+from engine.profiles.typed_tree import Tree, attributes, getter, struct_type
 
-_TYPES = {"organizations": list[Text] | Text}
 _FIELDS = {name: paths for name, paths in DEFAULT_PATHS.items() if name != "companyname"}
 _PATHS = (*EMAIL_PATHS, "organizations", *(path for paths in _FIELDS.values() for path in paths), *ADDRESSES)
 
 Unused = tuple[int, str]
 """(place of the profile, path) of what is in it and not used"""
-
-
-class Identity(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """One entry of a namespace of ``identityMap``."""
-
-    id: str
-    primary: bool | None = None
-    authenticatedState: str | None = None
-
-
-class Qualification(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """One entry of ``segmentMembership``; the times after the name are ignored."""
-
-    status: str
-    lastQualificationTime: str | int
-    name: str | None = None
-    createdAt: str | int | None = None
-    updatedAt: str | int | None = None
-    mappingCreatedAt: str | int | None = None
-    mappingUpdatedAt: str | int | None = None
-
-
-class Value(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A free-form attribute; one that is absent is {}."""
-
-    value: Text = None
-
-
-class Beside(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What may stand at the top of a profile beside the tree."""
-
-    attributes: dict[str, Value | Text] | None = None
-    identityMap: dict[str, list[Identity]] | None = None
-    segmentMembership: dict[str, dict[str, Qualification]] | None = None
-    timestamp: str | float | None = None
-    consents: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 def xdm_tree() -> Tree:
@@ -101,12 +67,18 @@ class TypedAepPath:
         consents: ConsentParser | None,
         now: Callable[[], float],
     ) -> None:
-        rename = {attribute: step for step, attribute in attributes(tree).items()}
-        profile = struct_type("Profile", members(tree, _TYPES), rename, Beside)
-        self._decode: Any = msgspec.json.Decoder(profile).decode
+        self._names = {name: name for name in TARGET_FIELDS} | fields_of(extra)
+        rename = {attribute: name for name, attribute in self._names.items()}
+        named = struct_type("Named", [(it, Attribute, None) for it in self._names.values()], rename, Named)
+        self._none_named = named()
+        self._extra = list(fields_of(extra).values())
+        steps = steps_of(tree)
+        self._decoders = [decoder(tree, steps, it) for it in (named, dict[str, Attribute])]
         self._encode = msgspec.json.Encoder().encode
         self._record = record_type(extra, {}, [])
-        self._names = {name: name for name in TARGET_FIELDS} | fields_of(extra)
+        self._attribute_values = attrgetter(*self._names.values())
+        self._tops = attrgetter(*attributes(tree).values())
+        self._no_tops = tuple(default for _, _, default in steps)
         self._values = getter(tree, _PATHS)
         self._addresses = [_address_getter(tree, address) for address in ADDRESSES]
         self._by_time, self._rules, self._now = by_time, rules, now
@@ -118,7 +90,7 @@ class TypedAepPath:
         try:
             if max(map(len, raws)) > MAX_RECORD_BYTES or any(map(escapes_quotes, raws)):
                 return None
-            profiles = list(map(self._decode, raws))
+            profiles = self._profiles(raws)
             if self._encode(profiles).count(b'"') != sum(raw.count(b'"') for raw in raws):
                 return None  # some key stands twice, or before a null
             events = [self._event(profile, call, index, unused) for index, profile in enumerate(profiles)]
@@ -126,16 +98,27 @@ class TypedAepPath:
             return None
         return events if clean(b",".join([event.content for event in events])) else None
 
+    def _profiles(self, raws: Sequence[bytes]) -> list[Any]:
+        """By the type that names all attributes, where nobody has another one. Raises ValueError."""
+        named, free = self._decoders
+        try:
+            return list(map(named, raws))
+        except ValueError:
+            return list(map(free, raws))
+
     def _event(self, profile: Any, call: CallAudience | None, index: int, unused: list[Unused]) -> Event:
-        record, claims = self._record(), []
-        if profile.attributes:
-            unused += [(index, path) for path in self._attributes(profile.attributes, record)]
-            claims = [record.email] if record.email else []
-        claims += self._take_xdm(self._values(profile), record)
-        if profile.identityMap:
-            claims += _in_identity_map(profile.identityMap)
-            unused += [(index, f"identityMap.{name}") for name in profile.identityMap if _kind(name) is None]
-        if not (claims or profile.identityMap or profile.segmentMembership or profile.attributes):
+        record, free = self._with_attributes(profile.attributes)
+        unused += [(index, path) for path in free]
+        claims = [record.email] if record.email else []
+        if self._tops(profile) != self._no_tops:
+            claims += self._take_xdm(self._values(profile), record)
+        for name, entries in (profile.identityMap or {}).items():
+            kind = _kind(name)
+            if kind == "email":
+                claims += filter(_may_be_address, [it.id for it in entries])
+            elif kind is None:
+                unused.append((index, f"identityMap.{name}"))
+        if not (claims or profile.identityMap or profile.segmentMembership or self._has_attributes(profile)):
             raise NotPlain  # perhaps none of AEP's
         email = _agreed(claims) if claims else ""
         if self._rules is not None:
@@ -150,7 +133,23 @@ class TypedAepPath:
             key_of(email), content, traits_at(record.countryid, record.state), audiences, timestamp, consents=consents
         )
 
-    def _attributes(self, given: Mapping[str, Value | str | None], record: Typed) -> Iterator[str]:
+    def _with_attributes(self, given: Any) -> tuple[Typed, Sequence[str]]:
+        """A record of them, and the paths of those that are no fields."""
+        if not given:
+            return self._record(), ()
+        if isinstance(given, Named):
+            values: list[Any] = [it.value if type(it) is Value else it for it in self._attribute_values(given)]
+            record = self._record(*values[: len(TARGET_FIELDS)])
+            for attribute, value in zip(self._extra, values[len(TARGET_FIELDS) :], strict=True):
+                setattr(record, attribute, value)
+            return record, ()
+        record = self._record()
+        return record, list(self._free_attributes(given, record))
+
+    def _has_attributes(self, profile: Any) -> bool:
+        return bool(profile.attributes) and profile.attributes != self._none_named
+
+    def _free_attributes(self, given: Mapping[str, Value | str | None], record: Typed) -> Iterator[str]:
         """Fill the record; the paths of the others."""
         names = self._names
         for key, value in given.items():
@@ -200,22 +199,21 @@ class TypedAepPath:
         return timestamp, self._consents.read(profile.consents, timestamp)
 
 
+@lru_cache(256)
 def _kind(namespace: str) -> str | None:
     return NAMESPACES.get(namespace) or NAMESPACES.get(namespace.lower())
 
 
-def _in_identity_map(namespaces: Mapping[str, list[Identity]]) -> Iterator[str]:
-    """What may be an address. Beside one, hashes are not looked at."""
-    for namespace, entries in namespaces.items():
-        if _kind(namespace) == "email":
-            yield from (it.id for it in entries if it.id and not it.id.isspace() and not key_from_hex(it.id))
+def _may_be_address(id: str) -> bool:
+    """Beside an address, hashes are not looked at."""
+    return "@" in id or bool(id and not id.isspace() and not key_from_hex(id))
 
 
 def _agreed(claims: Sequence[str]) -> str:
     """The address that all of them mean."""
     first = claims[0]
     email = normalise_email(first)
-    if email is None or any(other != first and normalise_email(other) != email for other in claims):
+    if email is None or (len(claims) > 1 and any(normalise_email(other) != email for other in claims)):
         raise NotPlain
     return email
 
@@ -223,10 +221,16 @@ def _agreed(claims: Sequence[str]) -> str:
 def _standing(
     namespaces: Mapping[str, Mapping[str, Qualification]], call: CallAudience | None, now: Callable[[], float]
 ) -> dict[str, Membership]:
-    given = {f"{name.lower()}/{id}": entry for name, entries in namespaces.items() for id, entry in entries.items()}
-    standing = {known_audience_id(id): _membership(entry) for id, entry in given.items()}
+    standing: dict[str, Membership] = {}
+    named_by_call: Qualification | None = None
+    for namespace, entries in namespaces.items():
+        for id, entry in entries.items():
+            given = f"{namespace.lower()}/{id}"
+            standing[known_audience_id(given)] = _membership(entry)
+            if call is not None and given == call.id:
+                named_by_call = entry
     if call is not None:
-        id, own = known_audience_id(call.id), given.get(call.id)
+        id, own = known_audience_id(call.id), named_by_call
         if own is None:
             standing[id] = membership_of(call.status, now(), call.name)
         elif call.name and not own.name:

@@ -90,9 +90,15 @@ def judged(raw: bytes, order: str) -> Parsed:
     return parsed
 
 
+def taken(typed: TypedPath, raw: bytes) -> Event | None:
+    """By the short way, as it is or without what says nothing."""
+    events = typed.read_all([raw]) or typed.read_spoken([raw]) or [None]
+    return events[0]
+
+
 @given(records, st.sampled_from(["arrival", "timestamp"]))
 def test_the_typed_path_gives_what_the_exact_path_gives_or_nothing(raw: bytes, order: str) -> None:
-    event = TypedPath(sorted(EXTRA), order == "timestamp").read(raw)
+    event = taken(TypedPath(sorted(EXTRA), order == "timestamp"), raw)
     if event is not None:
         exact = judged(raw, order)
         assert exact.events == [event]
@@ -126,16 +132,16 @@ ODD = [
 @pytest.mark.parametrize("name", ["email", "city", "state", "countryid", "vip"])
 @pytest.mark.parametrize("escaped", [True, False])
 def test_one_odd_value_means_the_same_on_both_paths(name: str, rest: dict[str, str], escaped: bool) -> None:
-    taken = 0
+    found = 0
     for odd in ODD:
         record = {"email": "lea@example.com", **rest, name: odd}
         raw = json.dumps(record, ensure_ascii=escaped).encode()
-        event = TypedPath(sorted(EXTRA), False).read(raw)
+        event = taken(TypedPath(sorted(EXTRA), False), raw)
         if event is not None:
-            taken += 1
+            found += 1
             exact = judged(raw, "arrival")
             assert (exact.events, exact.dropped) == ([event], [])
-    assert taken or name == "email" or rest == {"countryid": "XX"}
+    assert found or name == "email" or rest == {"countryid": "XX"}
 
 
 def test_the_typed_path_takes_the_usual_record() -> None:
@@ -147,7 +153,7 @@ def test_the_typed_path_takes_the_usual_record() -> None:
         json.dumps(record, ensure_ascii=False).encode(),
         msgspec.json.encode(record),
     ):
-        event = TypedPath(["vip"], True).read(raw)
+        event = taken(TypedPath(["vip"], True), raw)
         assert isinstance(event, Event)
         assert event.timestamp == 1790928930.0
         assert list(event.audiences or ()) == ["ups/a"]
@@ -168,7 +174,7 @@ def test_the_typed_path_takes_the_usual_record() -> None:
     ],
 )
 def test_the_typed_path_leaves_duplicates_to_the_exact_one(raw: bytes) -> None:
-    assert TypedPath([], False).read(raw) is None
+    assert taken(TypedPath([], False), raw) is None
 
 
 def read(reader: Reader, body: bytes, media_type: str) -> Parsed | None:
