@@ -70,7 +70,6 @@ class TypedAepPath:
         self._names = {name: name for name in TARGET_FIELDS} | fields_of(extra)
         rename = {attribute: name for name, attribute in self._names.items()}
         named = struct_type("Named", [(it, Attribute, None) for it in self._names.values()], rename, Named)
-        self._none_named = named()
         self._extra = list(fields_of(extra).values())
         steps = steps_of(tree)
         self._decoders = [decoder(tree, steps, it) for it in (named, dict[str, Attribute])]
@@ -118,7 +117,7 @@ class TypedAepPath:
                 claims += filter(_may_be_address, [it.id for it in entries])
             elif kind is None:
                 unused.append((index, f"identityMap.{name}"))
-        if not (claims or profile.identityMap or profile.segmentMembership or self._has_attributes(profile)):
+        if not (claims or profile.identityMap or profile.segmentMembership or profile.attributes):
             raise NotPlain  # perhaps none of AEP's
         email = _agreed(claims) if claims else ""
         if self._rules is not None:
@@ -145,9 +144,6 @@ class TypedAepPath:
             return record, ()
         record = self._record()
         return record, list(self._free_attributes(given, record))
-
-    def _has_attributes(self, profile: Any) -> bool:
-        return bool(profile.attributes) and profile.attributes != self._none_named
 
     def _free_attributes(self, given: Mapping[str, Value | str | None], record: Typed) -> Iterator[str]:
         """Fill the record; the paths of the others."""

@@ -299,6 +299,8 @@ calls = st.sampled_from(
 @given(st.sampled_from(["plain", "aep", "aep rules", "rules"]), st.lists(profiles | twice | records, max_size=3), calls)
 @example("plain", [b'{"personalEmail":{"address":"a@a.com"},"personalEmail":{"address":"b@a.com"}}'], {})
 @example("plain", [b'{"identityMap":{"Email":[{"id":"a@a.com"}]},"segmentMembership":{"ups":{"a":{},"a":{}}}}'], {})
+@example("aep rules", [b'{"identityMap":{"Email":[{"id":"a@a.com"}]},"attributes":{"badge":{"value":"yes"}}}'], {})
+@example("aep rules", [b'{"_acme":{"mail":"a@a.com"},"attributes":{}}'], {})
 def test_profiles_in_aeps_shapes_give_the_same_on_both_ways(name: str, raws: list[bytes], call: dict[str, Any]) -> None:
     body = (
         b'{"profiles":['
