@@ -102,16 +102,15 @@ class Books:
             LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
             for profile, digest, attendee_id in zip(profiles, digests, attendee_ids, strict=True)
         ]
-        events = 0
-        for profile in profiles:
+        events = sum([profile.events for profile in profiles])
+        for profile in [one for one in profiles if one.held_through != NOTHING or one.passed or one.under]:
             if profile.passed:
                 self._overtaken(profile)
-            if profile.held_through != NOTHING:
-                self._drop(profile)
-            mine = profile.events + (len(profile.under) if profile.under else 0)
-            events += mine
-            if profile.audiences:
-                self._deliveries.add(self.open, profile.audiences, mine)
+            self._drop(profile)
+            events += len(profile.under or ())
+        for profile in [one for one in profiles if one.audiences]:
+            mine = profile.events + len(profile.under or ())
+            self._deliveries.add(self.open, profile.audiences or {}, mine)
         if self.remembers_consents or self.remembers_audiences:
             for entry, profile in zip(entries, profiles, strict=True):
                 self._with_what_was_said(entry, profile)
