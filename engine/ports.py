@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -276,6 +276,14 @@ class Destination(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class EncodesTogether(Protocol):
+    """What a Destination may have beside `encode`, where many records cost less together."""
+
+    def encode_all(self, profiles: Sequence[Profile], /) -> list[bytes]:
+        """`encode` of each, in their order. Whatever it raises has them encoded one by one."""
 
 
 class TokenSource(Protocol):

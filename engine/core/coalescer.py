@@ -23,7 +23,17 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, profile_of, profiles_of
+from engine.core.fold import (
+    EMPTY,
+    Merge,
+    add_event,
+    empty_into,
+    events_of,
+    fold_held,
+    fold_under,
+    profile_of,
+    profiles_of,
+)
 from engine.core.queues import LaneQueue, Offsets
 from engine.core.receipts import follow, listed
 from engine.model import NOTHING, Event, Held, Kind, Lane, Profile

@@ -102,6 +102,18 @@ class Mapper:
             end = end[:-1] + self._flag_start + (b"true}" if flag else b"false}")
         return self._prefix + content[1:-1] + end
 
+    def encode_all(self, contents: Sequence[tuple[bytes, int]]) -> list[bytes]:
+        """`encode` of each (content, traits), without a flag."""
+        if self._only is not None or self._rename or self._hashes:
+            return [self.encode(content, traits, None) for content, traits in contents]
+        prefix = self._prefix
+        return [
+            prefix + content[1:]
+            if len(content) > 2 and not traits & _FOREIGN_STATE
+            else self._rebuild(content, traits, None)
+            for content, traits in contents
+        ]
+
     def _rebuild(self, content: bytes, traits: int, flag: bool | None) -> bytes:
         values = _values(content)
         if self._only is not None:

@@ -159,7 +159,11 @@ class SqliteState(Keeping, Past, StoredAlerts):
         self, connection: sqlite3.Connection, transitions: Sequence[Transition], pauses: dict[str, float]
     ) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
-        rows = [sql.apply(connection, self._ids[one.consumer], one, self._audiences) for one in transitions]
+        rows = [
+            sql.apply(connection, id, one, self._audiences, in_ledger=self._ledger.enabled or id in self._has_letters)
+            for one in transitions
+            for id in (self._ids[one.consumer],)
+        ]
         connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
         connection.execute("COMMIT")
         self._folding.note(sum(len(one.verdicts) for one in transitions))
