@@ -201,6 +201,10 @@ class State(History, Protocol):
         """key -> offset through which its events are settled or held, for every key settled or held at or above the
         durable watermark. Recovery drops exactly these events."""
 
+    def keeps_verdicts(self, consumer: str, /) -> bool:
+        """Does `keys` tell of its verdicts later? Else recovery alone needs to know what is settled: `accounted` of a
+        transition says as much as `verdicts`. Once True it stays so while dead letters of the consumer are known."""
+
     async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
         """What is stored of these keys; a key of which nothing is stored is missing from the answer."""
 

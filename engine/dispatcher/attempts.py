@@ -308,7 +308,8 @@ def _deliver(consumer: Consumer, batch: Batch, reply: Reply, kinds: Sequence[Ver
     attendee_ids = [verdict.attendee_id for verdict in verdicts]
     consumer.books.deliver_all(profiles, digests, attendee_ids, now)
     consumer.coalescer.settle_all(profiles)
-    for accepted_at, times in Counter([profile.oldest_at for profile in profiles]).items():
+    accepted = [profile.oldest_at for profile in profiles]
+    for accepted_at, times in ((accepted[0], 1),) if len(accepted) == 1 else Counter(accepted).items():
         consumer.metrics.delivered_after(now - accepted_at, times)
 
 

@@ -22,8 +22,9 @@ from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
 from engine.dispatcher.blame import Blame
-from engine.dispatcher.books import Books, Tracker
+from engine.dispatcher.books import Books
 from engine.dispatcher.changes import Changes
+from engine.dispatcher.following import Tracker
 from engine.dispatcher.holding import Holding
 from engine.dispatcher.retries import Retries
 from engine.dispatcher.standstill import Standstill
@@ -88,6 +89,7 @@ class Consumer:
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
         self.books = Books(state, metrics, activated=policy.handover.audiences)
+        self.books.keeps_verdicts = lambda: store.keeps_verdicts(state.name)
         self.books.remembers_consents = bool(policy.handover.consents)
         self.books.remembers_audiences = depends_on_audiences(policy.handover)
         self.coalescer = Coalescer(merge)

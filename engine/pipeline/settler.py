@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from engine.core.drain_rate import DrainRate
-from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
+from engine.dispatcher.following import Notices
 from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind
 from engine.ports import Clock, Journal, LetterFilter, State, Transition

@@ -160,9 +160,9 @@ class SqliteState(Keeping, Past, StoredAlerts):
     ) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
         rows = [
-            sql.apply(connection, id, one, self._audiences, in_ledger=self._ledger.enabled or id in self._has_letters)
+            sql.apply(connection, self._ids[name], one, self._audiences, in_ledger=self.keeps_verdicts(name))
             for one in transitions
-            for id in (self._ids[one.consumer],)
+            for name in (one.consumer,)
         ]
         connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
         connection.execute("COMMIT")
@@ -173,6 +173,10 @@ class SqliteState(Keeping, Past, StoredAlerts):
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
         if entries and (self._ledger.enabled or id in self._has_letters):
             self._unfolded.add(id, row, entries)
+
+    def keeps_verdicts(self, consumer: str, /) -> bool:
+        """Without a ledger those of consumers with dead letters: a replay has to find out what has overtaken it."""
+        return self._ledger.enabled or self._ids[consumer] in self._has_letters
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""
