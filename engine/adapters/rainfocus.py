@@ -32,8 +32,8 @@ class Mapper(Protocol):
 
     def encode(self, content: bytes, traits: int, flag: bool | None) -> bytes: ...
 
-    def encode_all(self, contents: Sequence[tuple[bytes, int]]) -> list[bytes]:
-        """`encode` of each (content, traits), without a flag."""
+    def encode_all(self, contents: Sequence[bytes], traits: Sequence[int]) -> list[bytes]:
+        """`encode` of each content with its traits, without a flag."""
 
 
 class RainFocusDestination:
@@ -81,7 +81,7 @@ class RainFocusDestination:
         """See `ports.EncodesTogether`."""
         if flags(self._policy):
             return [self.encode(profile) for profile in profiles]
-        return self._mapper.encode_all([(profile.content, profile.traits) for profile in profiles])
+        return self._mapper.encode_all([one.content for one in profiles], [one.traits for one in profiles])
 
     async def open(self) -> None:
         """Nothing to open: connections are made when they are needed."""

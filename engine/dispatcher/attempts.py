@@ -309,7 +309,8 @@ def _deliver(consumer: Consumer, batch: Batch, reply: Reply, kinds: Sequence[Ver
     consumer.books.deliver_all(profiles, digests, attendee_ids, now)
     consumer.coalescer.settle_all(profiles)
     accepted = [profile.oldest_at for profile in profiles]
-    for accepted_at, times in ((accepted[0], 1),) if len(accepted) == 1 else Counter(accepted).items():
+    alike = accepted.count(accepted[0]) == len(accepted)  # as a rule they are of one append
+    for accepted_at, times in ((accepted[0], len(accepted)),) if alike else Counter(accepted).items():
         consumer.metrics.delivered_after(now - accepted_at, times)
 
 
