@@ -248,6 +248,36 @@ def person(**odd: Any) -> Person:
     return Person(**(usual | flags | odd))
 
 
+LEFT, STAYS = {"ns/a": Membership(False, NOW)}, {"ns/a": Membership(True, NOW)}
+ODD: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "synthetic": ({"synthetic": True}, {}, {}),
+    "no address": ({"traits": 0}, {}, {}),
+    "erased": ({"traits": int(Trait.EMAIL | Trait.ERASED)}, {}, {}),
+    "lost": ({"traits": int(Trait.EMAIL | Trait.LOST)}, {}, {}),
+    "exited": ({"audiences": LEFT}, {}, {}),
+    "not in the audience": ({}, {"audiences": frozenset({"ns/a"})}, {}),
+    "no consent": ({}, {"consents": (Rule("marketing.email"),)}, {}),
+    "forgotten": ({"forgotten": True}, {}, {}),
+    "a replay beside it": ({"replay": True}, {}, {}),
+    "too old": ({"aged": True}, {}, {"max_age_seconds": 50.0}),
+    "dry run": ({}, {}, {"dry_run": True}),
+    "cannot be encoded": ({"bad": True}, {}, {}),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_is_odd_about_one_is_seen(odd: str) -> None:
+    about, policy, limits = ODD[odd]
+    people = [person(audiences=STAYS), person(**about), person(audiences=STAYS)]
+    both_ways(people, policy, {}, limits)
+    consumer = consumer_of(Policy(**policy), {}, limits)
+    assert together.records_of(consumer, take_in(consumer, people)[0]) is None
+
+
+def test_a_change_of_one_that_is_leased_is_kept_in_mind() -> None:
+    both_ways([person(), person(changed=True, entry="same"), person()], {}, {}, {})
+
+
 @pytest.mark.parametrize("entry", ["", "same"])
 def test_the_short_way_is_taken(entry: str) -> None:
     """Where it never was, all that is said here of it would be said of nothing."""
