@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from engine.dispatcher.account import AccountPermit
     from engine.dispatcher.consumer import Consumer
 
-ANSWERS = (VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT)
-"""What only a destination says that is well."""
-
 
 def probe(consumer: Consumer) -> Sequence[Breaker]:
     """A request is about to leave: the breakers whose one probe it is. Raises PermitVoid where another one's is under
@@ -36,6 +33,11 @@ def lapse(probed: Sequence[Breaker], now: float) -> None:
     """Whoever was not the probe has no say in it: another one may be under way."""
     for breaker in probed:
         breaker.lapse(now)
+
+
+def _answers(kinds: Sequence[VerdictKind]) -> bool:
+    """Did it say something that only a destination says that is well?"""
+    return VerdictKind.OK in kinds or VerdictKind.REJECT in kinds or VerdictKind.SPLIT in kinds
 
 
 def judge_destination(
@@ -63,7 +65,7 @@ def judge_destination(
     elif reply.destination_fault:
         keys = [profile.key for profile in batch.profiles]
         breaker.failure(keys, now, waiting_keys=len(consumer.coalescer), reason=reply.verdicts[0].reason)
-    elif any(kind in kinds for kind in ANSWERS):
+    elif _answers(kinds):
         consumer.blame.succeeded()
         if breaker.success(now) and consumer.blame.closed(batch.profiles):
             consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now
