@@ -28,7 +28,7 @@ from engine.dispatcher.following import Tracker
 from engine.dispatcher.holding import Holding
 from engine.dispatcher.retries import Retries
 from engine.dispatcher.standstill import Standstill
-from engine.dispatcher.together import encoder_of, settings_of
+from engine.dispatcher.together import encoder_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -84,7 +84,7 @@ class Consumer:
     ) -> None:
         self.name, self.weight, self.identity = state.name, weight, state.identity
         self.destination, self.account, self.store = destination, account, store
-        self.encode_all, self.settings = encoder_of(destination), settings_of(destination)
+        self.encode_all = encoder_of(destination)
         self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full

@@ -51,10 +51,5 @@ def encoder_of(destination: Destination) -> Callable[[Sequence[Profile]], list[b
 
 def digests_of(consumer: Consumer, records: Sequence[bytes]) -> list[bytes]:
     """Of each: what its destination is certain to hold, once it has said so."""
-    settings = consumer.settings
+    settings = sha256(consumer.destination.fingerprint).digest()  # of one length, whatever the record begins with
     return [sha256(settings + record).digest()[:DIGEST_BYTES] for record in records]
-
-
-def settings_of(destination: Destination) -> bytes:
-    """Stands before each record in a digest; always of one length, so that no record can be taken for a part of it."""
-    return sha256(destination.fingerprint).digest()
