@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -201,6 +201,10 @@ class State(History, Protocol):
         """key -> offset through which its events are settled or held, for every key settled or held at or above the
         durable watermark. Recovery drops exactly these events."""
 
+    def keeps_verdicts(self, consumer: str, /) -> bool:
+        """Does `keys` tell of its verdicts later? Else recovery alone needs to know what is settled: `accounted` of a
+        transition says as much as `verdicts`. Once True it stays so while dead letters of the consumer are known."""
+
     async def keys(self, consumer: str, keys: Sequence[bytes], /) -> dict[bytes, KeyState]:
         """What is stored of these keys; a key of which nothing is stored is missing from the answer."""
 
@@ -276,6 +280,14 @@ class Destination(Protocol):
         """
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class EncodesTogether(Protocol):
+    """What a Destination may have beside `encode`, where many records cost less together."""
+
+    def encode_all(self, profiles: Sequence[Profile], /) -> list[bytes]:
+        """`encode` of each, in their order. Whatever it raises has them encoded one by one."""
 
 
 class TokenSource(Protocol):

@@ -60,7 +60,10 @@ IMPURE_CALLS = {"open", "print", "input", "datetime.now", "datetime.utcnow", "da
 ONLY_FOR_TYPES = {
     ("engine.dispatcher.attempts", "engine.dispatcher.account"),
     ("engine.dispatcher.attempts", "engine.dispatcher.consumer"),
+    ("engine.dispatcher.fault", "engine.dispatcher.account"),
+    ("engine.dispatcher.fault", "engine.dispatcher.consumer"),
     ("engine.dispatcher.holding", "engine.dispatcher.consumer"),
+    ("engine.dispatcher.together", "engine.dispatcher.consumer"),
     ("engine.assembly.alerting", "engine.assembly.build"),
     ("engine.assembly.audit", "engine.assembly.build"),
     ("engine.assembly.control", "engine.assembly.build"),
@@ -89,12 +92,12 @@ TASK_MAKERS = {"create_task", "ensure_future", "run_coroutine_threadsafe"}
 MOST_LINES = 300
 LONGER = {
     "config/problems.py": 360,
-    "ports.py": 450,  # contracts, mostly text
-    "core/coalescer.py": 545,  # one invariant over six indexes; it does not split
+    "ports.py": 460,  # contracts, mostly text
+    "core/coalescer.py": 580,  # one invariant over six indexes; it does not split
     "dispatcher/account.py": 370,
     "assembly/engine.py": 320,  # the front door of the library, mostly docstrings
-    "dispatcher/attempts.py": 430,
-    "dispatcher/consumer.py": 375,
+    "dispatcher/attempts.py": 380,
+    "dispatcher/consumer.py": 380,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Protocol
 from urllib.parse import urlencode
@@ -13,7 +13,7 @@ from yarl import URL
 
 from engine.config import AccountConfig, DestinationConfig
 from engine.core import retry_after, verdicts
-from engine.core.handover import Policy, flag
+from engine.core.handover import Policy, flag, flags
 from engine.model import Batch, Profile, Reply, Verdict, VerdictKind
 from engine.ports import Clock, Permit
 from engine.transport import Answer, Transport
@@ -31,6 +31,9 @@ class Mapper(Protocol):
         """Covers every setting that shapes a record."""
 
     def encode(self, content: bytes, traits: int, flag: bool | None) -> bytes: ...
+
+    def encode_all(self, contents: Sequence[bytes], traits: Sequence[int]) -> list[bytes]:
+        """`encode` of each content with its traits, without a flag."""
 
 
 class RainFocusDestination:
@@ -73,6 +76,12 @@ class RainFocusDestination:
 
     def encode(self, profile: Profile, /) -> bytes:
         return self._mapper.encode(profile.content, profile.traits, flag(profile, self._policy))
+
+    def encode_all(self, profiles: Sequence[Profile], /) -> list[bytes]:
+        """See `ports.EncodesTogether`."""
+        if flags(self._policy):
+            return [self.encode(profile) for profile in profiles]
+        return self._mapper.encode_all([one.content for one in profiles], [one.traits for one in profiles])
 
     async def open(self) -> None:
         """Nothing to open: connections are made when they are needed."""

@@ -45,6 +45,10 @@ class Batcher:
         reason = Cut.COUNT if profiles >= self.max_profiles > 1 else Cut.BYTES if full else Cut.LINGER
         self.cuts[reason] += 1
 
+    def holds(self, profiles: int, size_bytes: int) -> bool:
+        """Do so many records of this size in all fit into one batch?"""
+        return profiles == 1 or (profiles <= self.max_profiles and size_bytes <= self.max_bytes)
+
     def fits(self, profiles: int, size_bytes: int, next_bytes: int) -> bool:
         """May one more record of `next_bytes` join? A record over the limit still goes, alone."""
         return profiles == 0 or (profiles < self.max_profiles and size_bytes + next_bytes <= self.max_bytes)

@@ -23,7 +23,17 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from engine.core.fold import EMPTY, Merge, add_event, empty_into, events_of, fold_held, fold_under, profile_of
+from engine.core.fold import (
+    EMPTY,
+    Merge,
+    add_event,
+    empty_into,
+    events_of,
+    fold_held,
+    fold_under,
+    profile_of,
+    profiles_of,
+)
 from engine.core.queues import LaneQueue, Offsets
 from engine.core.receipts import follow, listed
 from engine.model import NOTHING, Event, Held, Kind, Lane, Profile
@@ -132,6 +142,11 @@ class Coalescer:
         """Take in the events of one append, the first one at the offset `first`, up to the first of another kind than
         `kind`; how many that are. Offsets only grow. `certain` is False for what recovery reads."""
         waiting, leased, queue = self._waiting, self._leased, self._queues[lane]
+        keys = [event.key for event in events]
+        if len(keys) > 1 and self._are_new(keys) and [event.kind for event in events].count(kind) == len(keys):
+            profiles = profiles_of(events, first, lane, accepted_at, certain, still_seconds, tracker)
+            self._enter_all(keys, profiles, first, queue)
+            return len(keys)
         offset, entered, size = first, 0, 0
         for event in events:
             if event.kind != kind:
@@ -153,6 +168,20 @@ class Coalescer:
         self.events += offset - first
         self.bytes += size + entered * PROFILE_OVERHEAD_BYTES
         return offset - first
+
+    def _are_new(self, keys: Sequence[bytes]) -> bool:
+        """Are they of different attendees, of whom nothing is here?"""
+        free = self._waiting.keys().isdisjoint(keys) and self._leased.keys().isdisjoint(keys)
+        return free and len(set(keys)) == len(keys)
+
+    def _enter_all(self, keys: Sequence[bytes], profiles: Sequence[Profile], first: int, queue: LaneQueue) -> None:
+        """As `_enter`, for profiles of one event each, of attendees of whom nothing is here."""
+        self._waiting.update(zip(keys, profiles, strict=True))
+        self._lowest.note_all(range(first, first + len(keys)), keys)
+        queue.fresh.extend(profiles)
+        queue.ready += len(profiles)
+        self.events += len(profiles)
+        self.bytes += sum([len(profile.content) for profile in profiles]) + len(profiles) * PROFILE_OVERHEAD_BYTES
 
     def _merge_in(
         self, profile: Profile, event: Event, offset: int, lane: Lane, *, certain: bool, tracker: object
@@ -212,6 +241,11 @@ class Coalescer:
         if earlier is not None:
             empty_into(marker, earlier, earlier.through)
         self._forgetting[key] = marker
+
+    @property
+    def forgets_waiting(self) -> bool:
+        """Did forgets come for keys that are leased?"""
+        return bool(self._forgetting)
 
     def is_forgotten(self, key: bytes) -> bool:
         """The lease of this key must end for good: a forget came while it was out."""
@@ -319,13 +353,15 @@ class Coalescer:
 
     def settle_all(self, profiles: Sequence[Profile]) -> None:
         """As `settle`, for the profiles of one batch."""
-        leased, waiting, plain = self._leased, self._waiting, not (self._holding or self._forgetting)
-        for profile in profiles:
-            if plain and profile.key not in waiting:
-                del leased[profile.key]
-                self.events -= events_of(profile)
-            else:
-                self.settle(profile.key)
+        leased, keys = self._leased, [profile.key for profile in profiles]
+        if self._holding or self._forgetting or not self._waiting.keys().isdisjoint(keys):
+            for key in keys:
+                self.settle(key)
+            return
+        for key in keys:
+            del leased[key]
+        self.events -= sum([profile.events for profile in profiles])
+        self.events -= sum([events_of(one) - one.events for one in profiles if one.under or one.passed])
 
     def give_back(self, key: bytes, not_before: float | None = None) -> Profile:
         """The lease ends without an outcome: wait again, folded under what came meanwhile, not before a time."""

@@ -9,7 +9,7 @@ fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -85,6 +85,38 @@ def profile_of(
         event.consents,
         tracker,
     )
+
+
+def profiles_of(
+    events: Sequence[Event],
+    first: int,
+    lane: Lane,
+    accepted_at: float,
+    certain: bool,
+    still_seconds: float,
+    tracker: object,
+) -> list[Profile]:
+    """`profile_of` each of these events, of which the first one is at the offset `first`."""
+    return [
+        Profile(
+            event.key,
+            event.content,
+            event.traits,
+            lane,
+            offset,
+            offset,
+            offset,
+            1,
+            accepted_at,
+            event.audiences,
+            None if event.timestamp is None else stamps_of(event.content, event.timestamp),
+            certain,
+            still_seconds,
+            event.consents,
+            tracker,
+        )
+        for offset, event in enumerate(events, first)
+    ]
 
 
 def add_event(profile: Profile, event: Event, offset: int, merge: Merge) -> None:

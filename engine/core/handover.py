@@ -5,6 +5,8 @@ Audience and consent are judged on the merged profile, at lease, never on single
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from engine.core.codec import unpack_audiences
@@ -54,9 +56,34 @@ def exclusion(profile: Profile, policy: Policy) -> str:
     return ""
 
 
+def nobody_is_excluded(profiles: Sequence[Profile], policy: Policy) -> bool:
+    """Is `exclusion` "" for each of them? Asked of all at once; False where only each by itself can tell."""
+    if policy.audiences is not None or policy.consents:
+        return False
+    needed = _EMAIL if policy.needs_email else 0
+    for traits in {profile.traits for profile in profiles}:
+        if traits & (_LOST | _ERASED | needed) != needed:
+            return False
+    if policy.refuse_synthetic and SYNTHETIC in b"".join([profile.content for profile in profiles]):
+        return False
+    return policy.exits != "ignore" or not _somebody_has_left_all(profiles)
+
+
+def _somebody_has_left_all(profiles: Sequence[Profile]) -> bool:
+    """Is there anybody who was in audiences, and is in none any more?"""
+    for profile in profiles:
+        if profile.audiences:
+            for membership in profile.audiences.values():
+                if membership.realized:
+                    break
+            else:
+                return True
+    return False
+
+
 def opts_out(profile: Profile, policy: Policy) -> bool:
     """Has the person refused, where that is told to the destination? Then `reduced` is what leaves."""
-    return policy.exits.startswith(_FLAG) and opted_out(profile.consents, policy.consents)
+    return flags(policy) and opted_out(profile.consents, policy.consents)
 
 
 def reduced(profile: Profile, policy: Policy) -> Profile:
@@ -71,10 +98,15 @@ class _Address(msgspec.Struct):
     email: msgspec.Raw
 
 
+def flags(policy: Policy) -> bool:
+    """Can there be anything for `flag` to say?"""
+    return policy.exits.startswith(_FLAG)
+
+
 def flag(profile: Profile, policy: Policy) -> bool | None:
     """With exits = "flag:FIELD": is the attendee in one of the audiences now? None when there is nothing to say.
     Whoever has opted out is in none; of whom only the consent is known, that is what the flag tells."""
-    if not policy.exits.startswith(_FLAG):
+    if not flags(policy):
         return None
     if policy.consents and opts_out(profile, policy):
         return False
@@ -95,7 +127,7 @@ def _relevant(audiences: dict[str, Membership] | None, policy: Policy) -> list[M
 
 def depends_on_audiences(policy: Policy) -> bool:
     """Whether what leaves, or whether, depends on somebody's standing in single audiences."""
-    return policy.audiences is not None or policy.exits.startswith(_FLAG)
+    return policy.audiences is not None or flags(policy)
 
 
 def recall_audiences(profile: Profile, entry: LedgerEntry | None) -> None:

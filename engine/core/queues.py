@@ -45,16 +45,26 @@ class Offsets:
         self.at.append(offset)
         self.owners.append(key)
 
+    def note_all(self, offsets: Iterable[int], keys: Iterable[bytes]) -> None:
+        """As `note`, one by one."""
+        self.at.extend(offsets)
+        self.owners.extend(keys)
+
     def pairs(self) -> Iterable[tuple[int, bytes]]:
         return zip(self.at, self.owners, strict=True)
 
     def first(self) -> int | None:
         """The first that is still the lowest of its profile; those before it are let go."""
         at, owners = self.at, self.owners
-        while at and not self._is_lowest(owners[0], at[0]):
+        while at:
+            offset, key = at[0], owners[0]
+            for slots in self._slots:  # as `_is_lowest`, which costs as much as all else here when it is called
+                profile = slots.get(key)
+                if profile is not None and profile.lowest == offset:
+                    return offset
             at.popleft()
             owners.popleft()
-        return at[0] if at else None
+        return None
 
     def sweep(self, profiles: int, since: Mapping[bytes, tuple[int, int]]) -> None:
         """Behind an old profile those of all that came and went add up: let go of them once they are many more than

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,6 +25,7 @@ from engine.core.consent import recall
 from engine.core.fold import EMPTY, fold_held
 from engine.core.handover import exclusion, fold_replays, recall_audiences, reduced
 from engine.core.verdicts import may_be_stored
+from engine.dispatcher import fault, together
 from engine.errors import PermitVoid
 from engine.model import Batch, HeldKind, Outcome, Profile, Reply, Verdict, VerdictKind
 from engine.ports import KeyState, LetterFilter
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from engine.dispatcher.consumer import Consumer
 
 logger = logging.getLogger("engine.dispatcher")
-
-ANSWERS = (VerdictKind.OK, VerdictKind.REJECT, VerdictKind.SPLIT)
-"""What only a destination says that is well."""
 
 SEARCH_PROFILES = 64
 """How many profiles are looked at, at most at once, for one that is not suppressed."""
@@ -60,7 +57,7 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
     try:
         batch = await prepare(consumer, leased)
         if batch is not None:
-            probed = _probe(consumer)
+            probed = fault.probe(consumer)
             again_since = consumer.retries.begin(batch)
             try:
                 reply = await _send(consumer, batch, permit)
@@ -68,7 +65,7 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
                 consumer.retries.end(again_since)
     except PermitVoid:
         assert batch is not None
-        _lapse(probed, consumer.clock.monotonic())
+        fault.lapse(probed, consumer.clock.monotonic())
         _give_back_untried(consumer, batch.profiles)
     finally:
         consumer.account.done(permit)
@@ -77,30 +74,9 @@ async def run(consumer: Consumer, permit: AccountPermit, leased: Leased) -> None
         seconds = now - started
         kinds = [verdict.kind for verdict in reply.verdicts]  # no set: to hash an enum costs more than to compare it
         consumer.metrics.request(reply, seconds)
-        _judge_destination(consumer, permit, batch, reply, kinds, probed, seconds, now)
+        fault.judge_destination(consumer, permit, batch, reply, kinds, probed, seconds, now)
         await _conclude(consumer, batch, reply, kinds)
     consumer.dirty()
-
-
-def _probe(consumer: Consumer) -> Sequence[Breaker]:
-    """A request is about to leave: the breakers whose one probe it is. Raises PermitVoid where another one's is under
-    way."""
-    breakers = (consumer.breaker, consumer.account.breaker)
-    if breakers[0].state == "closed" == breakers[1].state:
-        return ()
-    now = consumer.clock.monotonic()
-    if not all(breaker.may_send(now) for breaker in breakers):
-        raise PermitVoid
-    probed = [breaker for breaker in breakers if breaker.state != "closed"]
-    for breaker in probed:
-        breaker.probing(now)
-    return probed
-
-
-def _lapse(probed: Sequence[Breaker], now: float) -> None:
-    """Whoever was not the probe has no say in it: another one may be under way."""
-    for breaker in probed:
-        breaker.lapse(now)
 
 
 async def _send(consumer: Consumer, batch: Batch, permit: AccountPermit) -> Reply:
@@ -185,18 +161,26 @@ async def _drop_forgotten_letters(consumer: Consumer, profiles: list[Profile]) -
 
 def _sift(consumer: Consumer, profiles: list[Profile], known: dict[bytes, KeyState]) -> Batch:
     """Complete each leased profile with what is stored of it, and settle it if it must not or need not be sent."""
+    usual = [profile for profile in profiles if profile.key not in known] if known else profiles
+    records = together.records_of(consumer, usual) if usual else None
+    if records is not None and usual is profiles:
+        return Batch(profiles, records)
+    made = dict(zip([profile.key for profile in usual], records, strict=True)) if records is not None else {}
     batch = Batch([], [])
     for profile in profiles:
-        stored = known.get(profile.key)
-        if stored is not None or profile.under:
-            _complete(consumer, profile, stored or KeyState())
-        record = _record(consumer, profile, stored)
+        record = made.get(profile.key) or _judged(consumer, profile, known.get(profile.key))
         if record is None:
             consumer.coalescer.settle(profile.key)
         else:
             batch.profiles.append(profile)
             batch.records.append(record)
     return batch
+
+
+def _judged(consumer: Consumer, profile: Profile, stored: KeyState | None) -> bytes | None:
+    if stored is not None or profile.under:
+        _complete(consumer, profile, stored or KeyState())
+    return _record(consumer, profile, stored)
 
 
 def _complete(consumer: Consumer, profile: Profile, stored: KeyState) -> None:
@@ -236,7 +220,7 @@ def _record(consumer: Consumer, profile: Profile, stored: KeyState | None) -> by
     changed = consumer.changes.leased and consumer.changes.came(profile.key)  # perhaps after it was looked up
     if entry and entry.digest and profile.certain and consumer.policy.suppress and not changed:
         fresh = now - entry.at <= consumer.policy.suppress_ttl_seconds
-        if fresh and entry.digest == digest_of(consumer, record):
+        if fresh and [entry.digest] == together.digests_of(consumer, [record]):
             books.settle(profile, Outcome.SUPPRESSED, at=entry.at, confirmed=True, digest=entry.digest)
             return None
     return record
@@ -252,23 +236,20 @@ def _encode(consumer: Consumer, profile: Profile) -> bytes | None:
         return None
 
 
-def digest_of(consumer: Consumer, record: bytes) -> bytes:
-    return blake2b(record, digest_size=16, key=consumer.destination.fingerprint[:64]).digest()
-
-
 def _trim(consumer: Consumer, batch: Batch, at_most: int) -> None:
     """Give back what was only looked at, and what no longer fits now that its record is known."""
-    if len(batch.records) == 1:
-        consumer.batcher.cut(1, False)
+    records, batcher = batch.records, consumer.batcher
+    if len(records) <= at_most and batcher.holds(len(records), sum(map(len, records))):
+        batcher.cut(len(records), False)
         return
     size, keep, full = 0, 0, False
-    for record in batch.records[:at_most]:
-        full = not consumer.batcher.fits(keep, size, len(record))
+    for record in records[:at_most]:
+        full = not batcher.fits(keep, size, len(record))
         if full:
             break
         size += len(record)
         keep += 1
-    consumer.batcher.cut(keep, full)
+    batcher.cut(keep, full)
     _give_back_untried(consumer, batch.profiles[keep:])
     del batch.profiles[keep:], batch.records[keep:]
 
@@ -284,7 +265,7 @@ def _give_back_untried(consumer: Consumer, profiles: list[Profile]) -> None:
 async def _conclude(consumer: Consumer, batch: Batch, reply: Reply, kinds: Sequence[VerdictKind]) -> None:
     now = consumer.clock.time()
     if VerdictKind.OK in kinds:
-        _deliver(consumer, batch, reply, now)
+        _deliver(consumer, batch, reply, kinds, now)
     if kinds.count(VerdictKind.OK) < len(kinds):
         await _undelivered(consumer, batch, reply, now)
     else:
@@ -316,23 +297,31 @@ async def _undelivered(consumer: Consumer, batch: Batch, reply: Reply, now: floa
         await _outlive(consumer, unknown)
 
 
-def _deliver(consumer: Consumer, batch: Batch, reply: Reply, now: float) -> None:
+def _deliver(consumer: Consumer, batch: Batch, reply: Reply, kinds: Sequence[VerdictKind], now: float) -> None:
     """What nearly every attempt ends in, done for all of them together."""
-    profiles: list[Profile] = []
-    digests: list[bytes] = []
-    attendee_ids: list[str] = []
-    suppress, changes = consumer.policy.suppress, consumer.changes
-    for profile, record, verdict in zip(batch.profiles, batch.records, reply.verdicts, strict=True):
-        if verdict.kind != VerdictKind.OK:
-            continue
-        certain = suppress and not (changes.leased and changes.came(profile.key))
-        profiles.append(profile)
-        digests.append(digest_of(consumer, record) if certain else b"")
-        attendee_ids.append(verdict.attendee_id)
+    profiles, records, verdicts = batch.profiles, batch.records, reply.verdicts
+    if len(kinds) > kinds.count(VerdictKind.OK):
+        good = [place for place, kind in enumerate(kinds) if kind == VerdictKind.OK]
+        profiles, records = [profiles[place] for place in good], [records[place] for place in good]
+        verdicts = [verdicts[place] for place in good]
+    digests = _certain(consumer, profiles, records)
+    attendee_ids = [verdict.attendee_id for verdict in verdicts]
     consumer.books.deliver_all(profiles, digests, attendee_ids, now)
     consumer.coalescer.settle_all(profiles)
-    for accepted_at, times in Counter([profile.oldest_at for profile in profiles]).items():
+    accepted = [profile.oldest_at for profile in profiles]
+    alike = accepted.count(accepted[0]) == len(accepted)  # as a rule they are of one append
+    for accepted_at, times in ((accepted[0], len(accepted)),) if alike else Counter(accepted).items():
         consumer.metrics.delivered_after(now - accepted_at, times)
+
+
+def _certain(consumer: Consumer, profiles: list[Profile], records: list[bytes]) -> list[bytes]:
+    """The digest of each; none of whom somebody has changed over there meanwhile."""
+    if not consumer.policy.suppress:
+        return [b""] * len(profiles)
+    digests, changes = together.digests_of(consumer, records), consumer.changes
+    if not changes.leased:
+        return digests
+    return [b"" if changes.came(profile.key) else digest for profile, digest in zip(profiles, digests, strict=True)]
 
 
 def _apply(consumer: Consumer, profile: Profile, verdict: Verdict) -> None:
@@ -389,41 +378,3 @@ async def _outlive(consumer: Consumer, unknown: list[tuple[Profile, Verdict]]) -
     for profile, verdict in unknown:
         _retry(consumer, profile, verdict)
     consumer.account.wake()
-
-
-# -- whose fault (DESIGN §4) ----------------------------------------------------------------------------------------
-
-
-def _judge_destination(
-    consumer: Consumer,
-    permit: AccountPermit,
-    batch: Batch,
-    reply: Reply,
-    kinds: Sequence[VerdictKind],
-    probed: Sequence[Breaker],
-    seconds: float,
-    now: float,
-) -> None:
-    account, breaker = consumer.account, consumer.breaker
-    if reply.retry_after_seconds is not None:
-        account.pause(reply.retry_after_seconds)
-    account.window.observe(throttled=reply.throttled, timed_out=VerdictKind.UNKNOWN in kinds, seconds=seconds, now=now)
-    if VerdictKind.AUTH in kinds:
-        account.refused(permit.token)
-    elif not reply.destination_fault:
-        account.accepted()
-    if breaker in probed and (VerdictKind.CONFIG in kinds or reply.destination_fault):
-        consumer.blame.probe_failed(batch.profiles)
-    if VerdictKind.CONFIG in kinds:
-        breaker.trip(next(v.reason for v in reply.verdicts if v.kind == VerdictKind.CONFIG), now)
-    elif reply.destination_fault:
-        keys = [profile.key for profile in batch.profiles]
-        breaker.failure(keys, now, waiting_keys=len(consumer.coalescer), reason=reply.verdicts[0].reason)
-    elif any(kind in kinds for kind in ANSWERS):
-        consumer.blame.succeeded()
-        if breaker.success(now) and consumer.blame.closed(batch.profiles):
-            consumer.coalescer.wake(float("inf"))  # whoever backed off from the outage may go now
-    if breaker.state != "closed":
-        consumer.blame.opened()
-    _lapse(probed, now)  # those it told nothing about
-    consumer.note_still()

@@ -7,14 +7,13 @@ durable ones by exactly what `open` and the transition on its way hold.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence, Set
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence, Set
 
 from engine.core.audit import outcomes_of
 from engine.core.codec import newer_entry, pack_audiences, pack_consents
 from engine.core.fold import copy_to_store, events_of
-from engine.core.receipts import listed
 from engine.dispatcher import fates
+from engine.dispatcher.following import Following, Notices
 from engine.dispatcher.recent import Recent
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Held, HeldKind, LedgerEntry, LetterState, Outcome, Profile
@@ -22,22 +21,6 @@ from engine.ports import ConsumerState, KeyState, State, Transition
 
 MOST_REASONS = 100
 """Reasons that are counted apart. Some hold a code that a destination answered, so that nothing else bounds them."""
-
-
-class Tracker(Protocol):
-    """Somebody who asks what became of the events of one append."""
-
-    def count(self, destination: str, outcome: str, events: int, /) -> None: ...
-
-    def skip(self, destination: str, events: int, /) -> None:
-        """So many of its events do not concern this destination."""
-
-    def lose(self) -> None:
-        """An event of it can no longer be followed: its content is held on disk."""
-
-
-Notices = dict[tuple[Tracker, str], int]
-"""Who is to be told of how many of its events, once that is durable."""
 
 
 _DELIVERED, _SUPERSEDED = str(Outcome.DELIVERED), str(Outcome.SUPERSEDED)
@@ -57,11 +40,12 @@ class Books:
         self.letters = state.letters
         self.open = Transition(state.name)
         self.metrics = metrics
+        self.keeps_verdicts: Callable[[], bool] = lambda: True  # see `ports.State`
         self.remembers_consents = self.remembers_audiences = False  # where what leaves may depend on them
         self.metrics.seed(self.counts)
         self._skipped_below, self._skipped_above = state.not_addressed, 0
         self._skips: deque[tuple[int, int]] = deque()  # [first, end) at or above the durable watermark
-        self._notices: Notices = {}
+        self._following = Following()
         self._deliveries = fates.Deliveries(activated)
         self.recent = Recent()
 
@@ -92,51 +76,50 @@ class Books:
         else:
             self.open.accounted.append((profile.key, profile.last))
         self._drop(profile)
-        self._notify(profile, str(outcome))
+        self._following.settled(profile, str(outcome))
 
     def deliver_all(
         self, profiles: Sequence[Profile], digests: Sequence[bytes], attendee_ids: Sequence[str], at: float
     ) -> None:
         """As `settle` with DELIVERED and confirmed, for the profiles of one batch, counted together."""
-        entries = [
-            LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
-            for profile, digest, attendee_id in zip(profiles, digests, attendee_ids, strict=True)
-        ]
-        events = 0
-        for profile in profiles:
+        if self._only_for_recovery(profiles):
+            self.open.accounted += [(profile.key, profile.last) for profile in profiles]
+        else:
+            self._write_all(profiles, digests, attendee_ids, at)
+        events = sum([profile.events for profile in profiles])
+        for profile in [one for one in profiles if one.held_through != NOTHING or one.passed or one.under]:
             if profile.passed:
                 self._overtaken(profile)
-            if profile.held_through != NOTHING:
-                self._drop(profile)
-            mine = profile.events + (len(profile.under) if profile.under else 0)
-            events += mine
-            if profile.audiences:
-                self._deliveries.add(self.open, profile.audiences, mine)
-        if self.remembers_consents or self.remembers_audiences:
-            for entry, profile in zip(entries, profiles, strict=True):
-                self._with_what_was_said(entry, profile)
-        self.open.verdicts += entries
-        self.recent.note_all(entries)
-        self._notify_all(profiles)
+            self._drop(profile)
+            events += len(profile.under or ())
+        for profile in [one for one in profiles if one.audiences]:
+            mine = profile.events + len(profile.under or ())
+            self._deliveries.add(self.open, profile.audiences or {}, mine)
+        self._following.delivered(profiles)
         self._count(_DELIVERED, len(profiles))
         if events > len(profiles):
             self._count(_SUPERSEDED, events - len(profiles))
         self._deliveries.close(self.open, events)
 
-    def _notify_all(self, profiles: Sequence[Profile]) -> None:
-        """That they were delivered. Nearly all of them are of one event each, and many in a row of one append."""
-        followed: Any = None
-        times = 0
-        for profile in profiles:
-            receipts = profile.receipts
-            if type(receipts) is list or profile.under:
-                self._notify(profile, _DELIVERED)
-            elif receipts is followed:
-                times += 1
-            else:
-                self._note(followed, _DELIVERED, times)
-                followed, times = receipts, 1
-        self._note(followed, _DELIVERED, times)
+    def _only_for_recovery(self, profiles: Sequence[Profile]) -> bool:
+        """Will nobody ask what became of these? What is on disk of a profile, or was, has to be known to be done with
+        until that is durable, and what was said in it where that may be remembered; a dead letter's replay asks."""
+        if self.keeps_verdicts() or self.letters or self.remembers_consents or self.remembers_audiences:
+            return False
+        return not [True for one in profiles if one.held_through != NOTHING or one.passed or one.under]
+
+    def _write_all(
+        self, profiles: Sequence[Profile], digests: Sequence[bytes], attendee_ids: Sequence[str], at: float
+    ) -> None:
+        entries = [
+            LedgerEntry(profile.key, _DELIVERED, "", profile.last, profile.through, digest, at, attendee_id)
+            for profile, digest, attendee_id in zip(profiles, digests, attendee_ids, strict=True)
+        ]
+        if self.remembers_consents or self.remembers_audiences:
+            for entry, profile in zip(entries, profiles, strict=True):
+                self._with_what_was_said(entry, profile)
+        self.open.verdicts += entries
+        self.recent.note_all(entries)
 
     def _drop(self, profile: Profile) -> None:
         """What is on disk of it is done with."""
@@ -162,7 +145,7 @@ class Books:
             name = self._count(f"{Outcome.EXCLUDED}:overtaken", 1)
             fates.count(self.open, part, name, 1, self._activated)
             self.open.letters.append((part.letter, LetterState.OVERTAKEN))
-            self._notify(part, str(Outcome.EXCLUDED))
+            self._following.settled(part, str(Outcome.EXCLUDED))
 
     def settle_nothing(self, profile: Profile, at: float) -> None:
         """Every replay in it was overtaken and nothing else was waiting."""
@@ -233,18 +216,6 @@ class Books:
         self.metrics.count(name, events)
         return name
 
-    def _notify(self, profile: Profile, outcome: str) -> None:
-        parts = [profile, *(profile.under or ())]
-        for tracker, offset, events in [one for part in parts for one in listed(part.receipts, part.last)]:
-            newest = int(offset == profile.last)
-            self._note(tracker, outcome, newest)
-            self._note(tracker, _SUPERSEDED, events - newest)
-
-    def _note(self, tracker: Any, outcome: str, times: int) -> None:
-        if tracker is not None and times:
-            told = (tracker, outcome)
-            self._notices[told] = self._notices.get(told, 0) + times
-
     # -- offsets that are not for this consumer -------------------------------------------------------------------
 
     def skip(self, first: int, end: int) -> None:
@@ -274,12 +245,12 @@ class Books:
 
     @property
     def verdicts_open(self) -> int:
-        return len(self.open.verdicts) + len(self.open.hold)
+        return len(self.open.verdicts) + len(self.open.accounted) + len(self.open.hold)
 
     def take(self) -> tuple[Transition, Notices]:
         """The transition to write now, and who is to be told once it is durable."""
-        transition, notices = self.open, self._notices
-        self.open, self._notices = Transition(self.name), {}
+        transition, notices = self.open, self._following.take()
+        self.open = Transition(self.name)
         self.recent.taken()
         return transition, notices
 

@@ -22,11 +22,13 @@ from engine.core.lanes import LaneChooser
 from engine.dispatcher import attempts
 from engine.dispatcher.account import Account, AccountPermit
 from engine.dispatcher.blame import Blame
-from engine.dispatcher.books import Books, Tracker
+from engine.dispatcher.books import Books
 from engine.dispatcher.changes import Changes
+from engine.dispatcher.following import Tracker
 from engine.dispatcher.holding import Holding
 from engine.dispatcher.retries import Retries
 from engine.dispatcher.standstill import Standstill
+from engine.dispatcher.together import encoder_of
 from engine.metrics import DestinationMetrics
 from engine.model import NOTHING, Append, Event, Kind, Lane, Profile
 from engine.ports import Clock, ConsumerState, Destination, State, Transition
@@ -82,10 +84,12 @@ class Consumer:
     ) -> None:
         self.name, self.weight, self.identity = state.name, weight, state.identity
         self.destination, self.account, self.store = destination, account, store
+        self.encode_all = encoder_of(destination)
         self.policy, self.batcher, self.breaker, self.backoff = policy, batcher, breaker, backoff
         self.merge, self.clock, self.random, self.metrics = merge, clock, random, metrics
         self.dirty, self.letters_full = dirty, letters_full
         self.books = Books(state, metrics, activated=policy.handover.audiences)
+        self.books.keeps_verdicts = lambda: store.keeps_verdicts(state.name)
         self.books.remembers_consents = bool(policy.handover.consents)
         self.books.remembers_audiences = depends_on_audiences(policy.handover)
         self.coalescer = Coalescer(merge)

@@ -55,7 +55,8 @@ class Deliveries:
             if some:
                 open.fates[fate] = open.fates.get(fate, 0) + some
         if self._plain:
-            together = Counter(chain.from_iterable(self._plain))
+            plain = self._plain
+            together = dict.fromkeys(plain[0], 1) if len(plain) == 1 else Counter(chain.from_iterable(plain))
             for audience in _named(together, self._activated):
                 _add(open, audience, DELIVERED, together[audience])
             self._plain.clear()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from engine.core.drain_rate import DrainRate
-from engine.dispatcher.books import Notices
 from engine.dispatcher.consumer import Consumer
+from engine.dispatcher.following import Notices
 from engine.errors import NoSpace, Stopped
 from engine.model import HeldKind
 from engine.ports import Clock, Journal, LetterFilter, State, Transition
@@ -56,8 +56,12 @@ class Settler:
 
     def dirty(self) -> None:
         self._dirty.set()
-        if not self._full.is_set() and sum(c.books.verdicts_open for c in self._consumers) >= SETTLE_VERDICTS:
-            self._full.set()
+        if not self._full.is_set():
+            waiting = 0
+            for consumer in self._consumers:  # a generator in sum() costs more than all of it
+                waiting += consumer.books.verdicts_open
+            if waiting >= SETTLE_VERDICTS:
+                self._full.set()
 
     def pause(self, account: str, until: float) -> None:
         """A Retry-After pause, to be stored: it survives a restart."""

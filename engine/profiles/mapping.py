@@ -102,6 +102,14 @@ class Mapper:
             end = end[:-1] + self._flag_start + (b"true}" if flag else b"false}")
         return self._prefix + content[1:-1] + end
 
+    def encode_all(self, contents: Sequence[bytes], traits: Sequence[int]) -> list[bytes]:
+        """`encode` of each content with its traits, without a flag."""
+        rebuilt = self._only is not None or self._rename or self._hashes or b"{}" in contents
+        if rebuilt or [True for one in traits if one & _FOREIGN_STATE]:
+            return [self.encode(content, one, None) for content, one in zip(contents, traits, strict=True)]
+        prefix = self._prefix
+        return [prefix + content[1:] for content in contents]
+
     def _rebuild(self, content: bytes, traits: int, flag: bool | None) -> bytes:
         values = _values(content)
         if self._only is not None:

@@ -31,6 +31,7 @@ def connection() -> Iterator[sqlite3.Connection]:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes millions of keys in earnest happens with hundreds here."""
     monkeypatch.setattr(parts, "BLOCK_KEYS", 4)
+    monkeypatch.setattr(merging, "SIMILAR_PARTS", 4)
     monkeypatch.setattr(merging, "SMALLEST_KEYS", 10)
     monkeypatch.setattr(merging, "SLICE_KEYS", 25)
 

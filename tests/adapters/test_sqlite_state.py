@@ -12,7 +12,8 @@ import pytest
 
 from engine.adapters.sqlite import LedgerLimits, SqliteState, held_sql
 from engine.adapters.sqlite import state_sql as sql
-from engine.ports import KeyState
+from engine.model import LetterState
+from engine.ports import KeyState, LetterFilter
 from engine.testing.contracts.harness import key_of
 from engine.testing.contracts.state_data import consumer_of, consumer_state, letter, settle, verdict, waiting
 
@@ -92,6 +93,50 @@ async def test_without_a_ledger_recovery_still_knows_what_was_settled(tmp_path: 
         assert await state.accounted("plain") == {LEA: 3, key_of("bo"): 4}
     finally:
         await state.close()
+
+
+async def test_without_a_ledger_nothing_is_written_that_recovery_does_not_read(tmp_path: Path) -> None:
+    """What its own transaction puts below the watermark is settled for good."""
+    state = SqliteState(tmp_path / "state.db", ledger=LedgerLimits(enabled=False))
+    await state.open()
+    try:
+        await state.add_consumer(consumer_state())
+        await settle(state, verdicts=[verdict("lea", 3)], accounted=[(key_of("bo"), 4)], watermark=5)
+        assert await state._writer.run(sql.newest_verdict) == 0
+        pairs = [(key_of("bo"), 9), (key_of("cy"), 6), (key_of("dan"), 7)]
+        await settle(state, verdicts=[verdict("lea", 6), verdict("eva", 7)], accounted=pairs, watermark=7)
+        above = {key_of("bo"): 9, key_of("dan"): 7, key_of("eva"): 7}
+        assert await state.accounted("plain") == above
+        await settle(state, verdicts=[verdict("lea", 8)])
+        assert await state.accounted("plain") == above | {LEA: 8}
+        assert (await consumer_of(state)).settled_through == 9
+    finally:
+        await state.close()
+
+
+async def test_verdicts_are_kept_for_a_ledger_or_for_the_sake_of_dead_letters(tmp_path: Path) -> None:
+    """Also for those of which nothing is left but a row that says how they were replayed."""
+    for enabled in (True, False):
+        state = SqliteState(tmp_path / f"{enabled}.db", ledger=LedgerLimits(enabled=enabled))
+        await state.open()
+        try:
+            await state.add_consumer(consumer_state())
+            await state.add_consumer(consumer_state("other"))
+            assert state.keeps_verdicts("plain") is enabled
+            await settle(state, hold=[waiting("lea", 1)])
+            assert state.keeps_verdicts("plain") is enabled
+            await settle(state, hold=[letter("lea", 2)])
+            (found,) = await state.letters(LetterFilter(), 10)
+            await settle(state, letters=[(found[1].id, LetterState.REPLAYED)])
+            assert (state.keeps_verdicts("plain"), state.keeps_verdicts("other")) == (True, enabled)
+        finally:
+            await state.close()
+        again = SqliteState(tmp_path / f"{enabled}.db", ledger=LedgerLimits(enabled=enabled))
+        await again.open()
+        try:
+            assert (again.keeps_verdicts("plain"), again.keeps_verdicts("other")) == (True, enabled)
+        finally:
+            await again.close()
 
 
 async def test_without_a_ledger_a_replay_still_finds_out_what_has_overtaken_it(tmp_path: Path) -> None:

@@ -180,3 +180,14 @@ def test_the_order_of_settings_does_not_change_the_fingerprint() -> None:
     one = mapper(fields=("city", "zip"), rename={"city": "town", "zip": "code"})
     other = mapper(fields=("zip", "city", "zip"), rename={"zip": "code", "city": "town"})
     assert one.fingerprint == other.fingerprint
+
+
+@given(st.lists(st.tuples(contents, st.booleans()), max_size=5), st.booleans(), st.sampled_from([{}, {"city": "town"}]))
+def test_many_records_are_what_each_would_be(
+    people: list[tuple[dict[str, str], bool]], hashes: bool, rename: dict[str, str]
+) -> None:
+    made = mapper(apply_transformation=hashes, rename=rename, event_param="event", event_code="a", flag_field="left")
+    bodies = [content(**fields) for fields, _ in people]
+    traits = [(EMAIL if "email" in fields else Trait.NONE) | (FOREIGN if foreign else 0) for fields, foreign in people]
+    alone = [made.encode(body, one, None) for body, one in zip(bodies, traits, strict=True)]
+    assert made.encode_all(bodies, traits) == alone

@@ -159,7 +159,11 @@ class SqliteState(Keeping, Past, StoredAlerts):
         self, connection: sqlite3.Connection, transitions: Sequence[Transition], pauses: dict[str, float]
     ) -> list[int]:
         connection.execute("BEGIN IMMEDIATE")
-        rows = [sql.apply(connection, self._ids[one.consumer], one, self._audiences) for one in transitions]
+        rows = [
+            sql.apply(connection, self._ids[name], one, self._audiences, in_ledger=self.keeps_verdicts(name))
+            for one in transitions
+            for name in (one.consumer,)
+        ]
         connection.executemany("INSERT OR REPLACE INTO pause VALUES (?, ?)", list(pauses.items()))
         connection.execute("COMMIT")
         self._folding.note(sum(len(one.verdicts) for one in transitions))
@@ -169,6 +173,10 @@ class SqliteState(Keeping, Past, StoredAlerts):
     def _remember(self, id: int, row: int, entries: Sequence[LedgerEntry]) -> None:
         if entries and (self._ledger.enabled or id in self._has_letters):
             self._unfolded.add(id, row, entries)
+
+    def keeps_verdicts(self, consumer: str, /) -> bool:
+        """Without a ledger those of consumers with dead letters: a replay has to find out what has overtaken it."""
+        return self._ledger.enabled or self._ids[consumer] in self._has_letters
 
     def _background(self, connection: sqlite3.Connection) -> bool:
         """One slice of work while nothing waits; is there more?"""

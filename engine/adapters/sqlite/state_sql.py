@@ -8,6 +8,7 @@ from engine.adapters.sqlite import consumer_sql, held_sql, parts, run_sql
 from engine.adapters.sqlite.file_format import FileFormat
 from engine.adapters.sqlite.upgrades import UPGRADES
 from engine.core.codec import VerdictRow, pack_verdicts, unpack_verdicts
+from engine.model import NOTHING
 from engine.ports import Transition
 
 _FIRST = """
@@ -50,13 +51,21 @@ def create(connection: sqlite3.Connection) -> None:
 # -- one settling transaction ---------------------------------------------------------------------------------------
 
 
-def apply(connection: sqlite3.Connection, id: int, transition: Transition, audiences: run_sql.Audiences) -> int:
+def apply(
+    connection: sqlite3.Connection,
+    id: int,
+    transition: Transition,
+    audiences: run_sql.Audiences,
+    *,
+    in_ledger: bool = True,
+) -> int:
     """Apply one transition inside the caller's transaction; returns the id of its verdict row, 0 if it needs none.
 
-    Forgets come first, so that what happened to a key after it was forgotten stands."""
+    Forgets come first, so that what happened to a key after it was forgotten stands. `in_ledger`: its verdicts are to
+    be found later; else nobody but recovery asks for them."""
     for key, _ in transition.forget:
         _forget(connection, id, key)
-    row = _write_verdicts(connection, id, transition)
+    row = _write_verdicts(connection, id, transition, in_ledger)
     held_sql.hold(connection, id, transition.hold)
     connection.executemany(
         "DELETE FROM held WHERE consumer = ? AND key = ? AND kind = 'waiting' AND last <= ?",
@@ -77,9 +86,15 @@ def apply(connection: sqlite3.Connection, id: int, transition: Transition, audie
     return row
 
 
-def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transition) -> int:
-    accounted = [(held.profile.key, held.profile.last) for held in transition.hold]
-    row = VerdictRow(transition.verdicts, [*accounted, *transition.accounted, *transition.forget])
+def _write_verdicts(connection: sqlite3.Connection, id: int, transition: Transition, in_ledger: bool) -> int:
+    """Recovery reads nothing below the watermark of this very transaction."""
+    below = NOTHING if transition.watermark is None else transition.watermark
+    held = [(held.profile.key, held.profile.last) for held in transition.hold]
+    accounted = [pair for pair in (*held, *transition.accounted, *transition.forget) if pair[1] >= below]
+    entries = transition.verdicts
+    if not in_ledger:
+        entries = [entry for entry in entries if entry.settled_through >= below]
+    row = VerdictRow(entries, accounted)
     if not row.entries and not row.accounted:
         return 0
     cursor = connection.execute(
