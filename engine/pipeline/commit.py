@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import anyio
 import msgspec
 
+from engine.callbacks import call, future_of
 from engine.core.drain_rate import DrainRate
 from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
 from engine.metrics import Metrics
@@ -33,9 +35,13 @@ PROBE_SECONDS = 1.0
 """How often a full journal is asked whether there is room again."""
 
 
+Told = Callable[[int | Exception], None]
+"""Is called once: with the first offset of what is durable now, or with Overloaded or Stopped."""
+
+
 class _Submission(msgspec.Struct, eq=False):
     append: Append
-    done: asyncio.Future[int]
+    told: Told
 
 
 class CommitStage:
@@ -80,22 +86,20 @@ class CommitStage:
         """Durable on return; the first offset. When cancelled, the append may still become durable.
 
         Raises Overloaded (nothing written) and Stopped."""
-        return await self.hand_in(append)
+        return await future_of(partial(self.hand_in, append))
 
-    def hand_in(self, append: Append) -> asyncio.Future[int]:
-        """As `submit`, for who does not want to wait in a task: the future has the first offset, or Overloaded or
-        Stopped. Raises them too, when it is known at once. Cancelling the future stops nothing."""
+    def hand_in(self, append: Append, told: Told) -> None:
+        """As `submit`, for who does not want to wait in a task: `told` is called later. Raises what is known at once,
+        and then `told` is not called."""
         if self.closed is not None:
             raise self.closed
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        submission = _Submission(append, asyncio.get_running_loop().create_future())
-        self._front.append(submission)
+        self._front.append(_Submission(append, told))
         self._front_events += len(append.events)
         self._empty.clear()
         self._more.set()
-        return submission.done
 
     async def run(self) -> None:
         """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""
@@ -117,10 +121,9 @@ class CommitStage:
         """Nothing more is accepted; those who wait hear why."""
         self.close_door(reason)
         assert self.closed is not None
-        for submission in self._front:
-            _fail(submission, self.closed)
-        self._front.clear()
+        waiting, self._front = self._front, deque()
         self._empty.set()
+        _tell(waiting, self.closed)
 
     async def flushed(self) -> None:
         """Wait until nothing waits for its commit."""
@@ -149,14 +152,12 @@ class CommitStage:
         except StorageFailed as error:
             stopped = Stopped("the journal failed; nothing more is accepted")
             stopped.__cause__ = error
-            for submission in submissions:
-                _fail(submission, stopped)
-            self.close(stopped)
+            self.close_door(stopped)
+            _tell(submissions, stopped)
             raise
         except BaseException:
             # Cut off in mid-commit: it may be durable, so nobody may hear that it is or that it is not.
-            for submission in submissions:
-                _fail(submission, Stopped("the engine was stopped in the middle of a commit"))
+            _tell(submissions, Stopped("the engine was stopped in the middle of a commit"))
             raise
         if self._refusing:
             self._refusing = False
@@ -174,8 +175,7 @@ class CommitStage:
             self._metrics.accepted(len(append.events))
             self._hand_over(append)
         for submission in submissions:
-            if not submission.done.done():
-                submission.done.set_result(submission.append.first)
+            call(submission.told, submission.append.first)
 
     def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
         self._no_space = error
@@ -184,11 +184,10 @@ class CommitStage:
             logger.warning("refusing events: %s (%s)", error.detail, error.type)
         refusal = self.refusal()
         assert refusal is not None
-        for submission in [*submissions, *self._front]:
-            _fail(submission, refusal)
-        self._front.clear()
+        waiting, self._front = self._front, deque()
         self._front_events = 0
         self._empty.set()
+        _tell([*submissions, *waiting], refusal)
 
     async def _space(self) -> None:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""
@@ -205,7 +204,6 @@ class CommitStage:
                 return
 
 
-def _fail(submission: _Submission, error: Exception) -> None:
-    if not submission.done.done():
-        submission.done.set_exception(error)
-        submission.done.exception()  # read here: a submitter that was cancelled leaves it to nobody
+def _tell(submissions: Iterable[_Submission], error: Exception) -> None:
+    for submission in submissions:
+        call(submission.told, error)

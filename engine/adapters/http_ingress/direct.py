@@ -67,7 +67,7 @@ class Direct:
         try:
             parsed = self._bodies.parse_here(body, admitted.media_type, admitted.reader)
             if parsed.events:
-                self._commits.store(parsed, admitted, started + self._seconds, told)
+                self._commits.store(parsed.events, admitted, started + self._seconds, told)
                 return
         except Exception as error:
             told(error)
