@@ -31,6 +31,9 @@ FRONT_EVENTS = 100_000
 COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
+GATHER_SECONDS = 0.001
+"""A commit waits no longer for more to share it."""
+
 PROBE_SECONDS = 1.0
 """How often a full journal is asked whether there is room again."""
 
@@ -108,6 +111,7 @@ class CommitStage:
                 await self._more.wait()
                 self._more.clear()
                 while self._front:
+                    await self._gather()
                     await self._commit(self._take())
                 self._empty.set()
         finally:
@@ -128,6 +132,14 @@ class CommitStage:
     async def flushed(self) -> None:
         """Wait until nothing waits for its commit."""
         await self._empty.wait()
+
+    async def _gather(self) -> None:
+        """While every turn of the loop brings more, let it: a commit costs as much as many requests do. Under little
+        load the next turn brings nothing, and that is all that is waited for."""
+        known, until = 0, self._clock.monotonic() + GATHER_SECONDS
+        while known < len(self._front) and self._front_events < COMMIT_EVENTS and self._clock.monotonic() < until:
+            known = len(self._front)
+            await asyncio.sleep(0)
 
     def _take(self) -> list[_Submission]:
         taken: list[_Submission] = []

@@ -10,7 +10,8 @@ from engine.core.drain_rate import DrainRate
 from engine.errors import Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Event
-from engine.pipeline.commit import CommitStage
+from engine.pipeline.commit import GATHER_SECONDS, CommitStage
+from engine.ports import Clock
 from engine.testing.clock import VirtualClock, run_virtual
 
 Happened = list[tuple[str, int]]
@@ -20,14 +21,14 @@ def append() -> Append:
     return Append([Event(bytes(32), b"{}")])
 
 
-async def stage_of(happened: Happened) -> CommitStage:
-    journal = MemoryJournal(commit_seconds=0.001)
+async def stage_of(happened: Happened, clock: Clock | None = None) -> CommitStage:
+    journal = MemoryJournal()
     await journal.open()
 
     def hand_over(durable: Append) -> None:
         happened.append(("handed over", durable.first))
 
-    return CommitStage(journal, hand_over, clock=VirtualClock(), metrics=Metrics(), drain=DrainRate())
+    return CommitStage(journal, hand_over, clock=clock or VirtualClock(), metrics=Metrics(), drain=DrainRate())
 
 
 def hand_in(stage: CommitStage, happened: Happened) -> None:
@@ -71,6 +72,45 @@ def test_an_answer_that_fails_stops_neither_the_others_nor_the_commits() -> None
         await stage.flushed()
         assert [it for it in happened if it[0] == "told"] == [("told", 1), ("told", 2)]
         assert [type(it["exception"]) for it in failures] == [ValueError]
+        running.cancel()
+
+    run_virtual(main)
+
+
+def test_what_comes_turn_by_turn_of_the_loop_shares_a_commit() -> None:
+    """A commit costs as much as many requests do."""
+
+    async def main() -> None:
+        happened: Happened = []
+        stage = await stage_of(happened)
+        running = asyncio.create_task(stage.run())
+        await asyncio.sleep(0.001)
+        for _ in range(10):
+            hand_in(stage, happened)
+            await asyncio.sleep(0)
+        await stage.flushed()
+        assert happened == [("handed over", it) for it in range(10)] + [("told", it) for it in range(10)]
+        running.cancel()
+
+    run_virtual(main)
+
+
+def test_nobody_waits_for_others_without_an_end() -> None:
+    """More comes with every turn of the loop, and each takes a tenth of the longest time."""
+
+    class Ticking(VirtualClock):
+        def monotonic(self) -> float:
+            self.ticks = getattr(self, "ticks", 0.0) + GATHER_SECONDS / 10
+            return super().monotonic() + self.ticks
+
+    async def main() -> None:
+        happened: Happened = []
+        stage = await stage_of(happened, Ticking())
+        running = asyncio.create_task(stage.run())
+        while ("told", 0) not in happened:
+            hand_in(stage, happened)
+            await asyncio.sleep(0)
+        assert 2 < happened.index(("told", 0)) < 15
         running.cancel()
 
     run_virtual(main)
