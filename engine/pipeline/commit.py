@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 import anyio
@@ -48,12 +48,12 @@ class _Submission(msgspec.Struct, eq=False):
 
 
 class CommitStage:
-    """`hand_over` is called with every durable append, in offset order, before its submitter hears of it."""
+    """`hand_over` is called with the appends of each commit, in offset order, before a submitter hears of it."""
 
     def __init__(
         self,
         journal: Journal,
-        hand_over: Callable[[Append], None],
+        hand_over: Callable[[Sequence[Append]], None],
         *,
         clock: Clock,
         metrics: Metrics,
@@ -64,7 +64,7 @@ class CommitStage:
         self._clock, self._metrics, self._drain, self._make_room = clock, metrics, drain, make_room
         self._front: deque[_Submission] = deque()
         self._front_events = 0
-        self._more = asyncio.Event()
+        self._gathered = asyncio.Event()  # what waits is to be committed now
         self._empty = asyncio.Event()
         self._empty.set()
         self._no_space: NoSpace | None = None
@@ -101,19 +101,22 @@ class CommitStage:
             raise refusal
         self._front.append(_Submission(append, told))
         self._front_events += len(append.events)
-        self._empty.clear()
-        self._more.set()
+        if self._empty.is_set():
+            self._empty.clear()
+            self._gather()
 
     async def run(self) -> None:
         """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""
         try:
             while True:
-                await self._more.wait()
-                self._more.clear()
-                while self._front:
-                    await self._gather()
+                await self._gathered.wait()
+                self._gathered.clear()
+                if self._front:
                     await self._commit(self._take())
-                self._empty.set()
+                if self._front:
+                    self._gather()
+                else:
+                    self._empty.set()
         finally:
             self.close(Stopped("the engine has stopped"))
 
@@ -133,13 +136,19 @@ class CommitStage:
         """Wait until nothing waits for its commit."""
         await self._empty.wait()
 
-    async def _gather(self) -> None:
+    def _gather(self) -> None:
         """While every turn of the loop brings more, let it: a commit costs as much as many requests do. Under little
         load the next turn brings nothing, and that is all that is waited for."""
-        known, until = 0, self._clock.monotonic() + GATHER_SECONDS
-        while known < len(self._front) and self._front_events < COMMIT_EVENTS and self._clock.monotonic() < until:
-            known = len(self._front)
-            await asyncio.sleep(0)
+        loop, until = asyncio.get_running_loop(), self._clock.monotonic() + GATHER_SECONDS
+
+        def look(known: int) -> None:
+            waiting = len(self._front)
+            if known < waiting and self._front_events < COMMIT_EVENTS and self._clock.monotonic() < until:
+                loop.call_soon(look, waiting)
+            else:
+                self._gathered.set()
+
+        loop.call_soon(look, 0)
 
     def _take(self) -> list[_Submission]:
         taken: list[_Submission] = []
@@ -179,13 +188,13 @@ class CommitStage:
 
     def _hand_over_all(self, submissions: list[_Submission], first: int) -> None:
         """No await in here: an event that is durable is known to every consumer before anything else happens."""
-        for submission in submissions:
-            append = submission.append
-            append.first = first
-            first += len(append.events)
-            self.next_offset = first
-            self._metrics.accepted(len(append.events))
-            self._hand_over(append)
+        appends, following = [submission.append for submission in submissions], first
+        for append in appends:
+            append.first = following
+            following += len(append.events)
+        self.next_offset = following
+        self._metrics.accepted(following - first)
+        self._hand_over(appends)
         for submission in submissions:
             call(submission.told, submission.append.first)
 

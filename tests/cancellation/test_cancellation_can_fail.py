@@ -69,7 +69,7 @@ def a_submitter_who_leaves_ends_the_commit(monkeypatch: pytest.MonkeyPatch) -> N
             submission.append.first, first = first, first + len(submission.append.events)
             stage.next_offset = first
             stage._metrics.accepted(len(submission.append.events))
-            stage._hand_over(submission.append)
+            stage._hand_over([submission.append])
             submission.told(submission.append.first)  # raises for whoever was cancelled
 
     async def accept(intake: EngineIntake, append: Append, /, *, owner: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from engine.adapters.memory_journal import MemoryJournal
@@ -25,8 +26,8 @@ async def stage_of(happened: Happened, clock: Clock | None = None) -> CommitStag
     journal = MemoryJournal()
     await journal.open()
 
-    def hand_over(durable: Append) -> None:
-        happened.append(("handed over", durable.first))
+    def hand_over(durable: Sequence[Append]) -> None:
+        happened.extend(("handed over", it.first) for it in durable)
 
     return CommitStage(journal, hand_over, clock=clock or VirtualClock(), metrics=Metrics(), drain=DrainRate())
 
