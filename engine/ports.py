@@ -6,7 +6,7 @@ event loop; an implementation that blocks does so in a thread of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -348,12 +348,12 @@ class Intake(Protocol):
         """Why nothing can be accepted now (journal full, disk full, draining, too much waiting to be written), or None.
         Cheap: asked before a body is read."""
 
-    def accept(self, append: Append, /, *, owner: str = "") -> Awaitable[str]:
-        """Make the append durable; what is awaited is the id of its receipt. `owner` is the name of the key that sent
-        it. A future is served without a task, a coroutine gets one.
+    def hand_in(self, append: Append, told: Callable[[str | Exception], None], /, *, owner: str = "") -> None:
+        """Make the append, which has events, durable. `told` is called once, after this has returned: with the id of
+        its receipt when it is, or with Overloaded (nothing was written) or Stopped. `owner` is the name of the key that
+        sent it.
 
-        Takes the append over. When cancelled, it may still become durable.
-        Raises Overloaded (nothing written) and Stopped, when called or when awaited."""
+        Takes the append over. What is known at once is raised, and `told` is not called."""
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         """{"id", "state": "pending"|"settled", "destinations": {name: {"pending": n, "delivered": n, …}} | None}; None

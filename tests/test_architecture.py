@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "engine"
 
 FLOORS = {
-    **dict.fromkeys(["model", "errors"], 0),
+    **dict.fromkeys(["model", "errors", "callbacks"], 0),
     **dict.fromkeys(["config", "ports", "history", "metrics", "transport"], 1),
     **dict.fromkeys(["profiles", "core"], 2),
     "adapters": 3,
@@ -82,7 +82,6 @@ ONLY_FOR_TYPES = {
 
 MAKES_TASKS = {
     "engine.assembly.engine": 1,  # the one task that owns everything else
-    "engine.adapters.http_ingress.commits": 1,  # a commit that outlives the request that asked for it
     "engine.assembly.workers": 2,  # the one that owns the ingress workers, and one that waits until they serve
     "engine.cli.send_post": 1,  # the client side: a TaskGroup of its own process
     "engine.bench.load": 1,  # replaces a connection that broke; a TaskGroup of its own

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 
-from engine.core.receipts import ReceiptId, Tracker, read_id
+from engine.callbacks import future_of
+from engine.core.receipts import ReceiptId, Tracker, read_id, receipt_id
 from engine.errors import Overloaded, Stopped
 from engine.model import Append, Lane
 from engine.pipeline import Pipeline
+from engine.pipeline.commit import Told
 
 DRAINING_RETRY_SECONDS = 5.0
 
@@ -20,7 +23,6 @@ class EngineIntake:
 
     def __init__(self, pipeline: Pipeline, journal_id: str) -> None:
         self._pipeline, self.journal_id = pipeline, journal_id
-        self._loop = asyncio.get_running_loop()
         self._waiting: set[asyncio.Event] = set()
         self._ended: Stopped | None = None
 
@@ -36,44 +38,22 @@ class EngineIntake:
             return Overloaded("draining", "the engine is stopping; another one will answer", DRAINING_RETRY_SECONDS)
         return commit.refusal()
 
-    def accept(self, append: Append, /, *, owner: str = "") -> Awaitable[str]:
-        id: asyncio.Future[str] = self._loop.create_future()
-        if not append.events:
-            id.set_result("")
-            return id
-        if append.lane == Lane.BACKFILL:
-            return self._accept_paced(append, owner)
-        durable = self._pipeline.commit.hand_in(append)
-        durable.add_done_callback(lambda durable: self._acknowledge(id, append, owner, durable))
-        return id
+    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+        """As `hand_in`, for who can wait; an append without events has the id ""."""
+        return await future_of(partial(self.hand_in, append, owner=owner)) if append.events else ""
 
-    async def _accept_paced(self, append: Append, owner: str) -> str:
-        handed_in_at = anyio.current_time()
-        first = await self._pipeline.commit.submit(append)
-        await self.paced(append.lane, handed_in_at)
-        return self._receipt_of(append, owner, first)
+    def hand_in(self, append: Append, told: Callable[[str | Exception], None], /, *, owner: str = "") -> None:
+        count = len(append.events)
 
-    def _acknowledge(self, id: asyncio.Future[str], append: Append, owner: str, durable: asyncio.Future[int]) -> None:
-        """Whoever wanted the id may have gone meanwhile."""
-        if id.done():
-            return
-        error = durable.exception()
-        if error is not None:
-            id.set_exception(error)
-        else:
-            id.set_result(self._receipt_of(append, owner, durable.result()))
+        def acknowledged(first: int | Exception) -> None:
+            told(first if isinstance(first, Exception) else receipt_id(self.journal_id, owner, first, count))
 
-    def _receipt_of(self, append: Append, owner: str, first: int) -> str:
-        return ReceiptId.make(self.journal_id, owner, first, len(append.events)).text()
+        self.begin(append, acknowledged)
 
-    def begin(self, append: Append, /) -> asyncio.Future[int]:
-        """The commit alone, of an append that has events; its first offset. Raises as `accept` does."""
-        return self._pipeline.commit.hand_in(append)
-
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """What the lane's producers wait for beside the commit. `handed_in_at`: loop time."""
-        if lane == Lane.BACKFILL:
-            await self._pipeline.backfill_pace.keep(handed_in_at)
+    def begin(self, append: Append, told: Told, /) -> None:
+        """As `hand_in`, for who needs the first offset alone."""
+        commit = self._pipeline.commit
+        commit.hand_in(append, self._pipeline.backfill_pace.paced(told) if append.lane == Lane.BACKFILL else told)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         known = self._read(id, owner)
@@ -142,11 +122,11 @@ class Closed:
     async def accept(self, append: Append, /, *, owner: str = "") -> str:
         raise self._error
 
-    def begin(self, append: Append, /) -> asyncio.Future[int]:
+    def hand_in(self, append: Append, told: Callable[[str | Exception], None], /, *, owner: str = "") -> None:
         raise self._error
 
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """Nobody waits for more than what is durable."""
+    def begin(self, append: Append, told: Told, /) -> None:
+        raise self._error
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return None

@@ -18,6 +18,8 @@ import msgspec
 
 from engine.model import Outcome
 
+_encode = msgspec.msgpack.Encoder().encode
+
 
 class ReceiptId(msgspec.Struct, array_like=True, frozen=True):
     journal: str
@@ -26,7 +28,7 @@ class ReceiptId(msgspec.Struct, array_like=True, frozen=True):
     count: int
 
     def text(self) -> str:
-        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(_encode(self)).rstrip(b"=").decode()
 
     @staticmethod
     def make(journal: str, owner: str, first: int, count: int) -> ReceiptId:
@@ -34,6 +36,10 @@ class ReceiptId(msgspec.Struct, array_like=True, frozen=True):
 
     def belongs_to(self, journal: str, owner: str) -> bool:
         return self.journal == journal and self.owner == _owner(owner)
+
+
+def receipt_id(journal: str, owner: str, first: int, count: int) -> str:
+    return ReceiptId(journal, _owner(owner), first, count).text()
 
 
 def read_id(text: str) -> ReceiptId | None:
@@ -45,6 +51,7 @@ def read_id(text: str) -> ReceiptId | None:
         return None
 
 
+@lru_cache(1_024)
 def _owner(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:12]
 

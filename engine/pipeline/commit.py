@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import anyio
 import msgspec
 
+from engine.callbacks import call, future_of
 from engine.core.drain_rate import DrainRate
 from engine.errors import NoSpace, Overloaded, Stopped, StorageFailed
 from engine.metrics import Metrics
@@ -29,22 +31,29 @@ FRONT_EVENTS = 100_000
 COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
+GATHER_SECONDS = 0.001
+"""A commit waits no longer for more to share it."""
+
 PROBE_SECONDS = 1.0
 """How often a full journal is asked whether there is room again."""
 
 
+Told = Callable[[int | Exception], None]
+"""Is called once: with the first offset of what is durable now, or with Overloaded or Stopped."""
+
+
 class _Submission(msgspec.Struct, eq=False):
     append: Append
-    done: asyncio.Future[int]
+    told: Told
 
 
 class CommitStage:
-    """`hand_over` is called with every durable append, in offset order, before its submitter hears of it."""
+    """`hand_over` is called with the appends of each commit, in offset order, before a submitter hears of it."""
 
     def __init__(
         self,
         journal: Journal,
-        hand_over: Callable[[Append], None],
+        hand_over: Callable[[Sequence[Append]], None],
         *,
         clock: Clock,
         metrics: Metrics,
@@ -55,7 +64,7 @@ class CommitStage:
         self._clock, self._metrics, self._drain, self._make_room = clock, metrics, drain, make_room
         self._front: deque[_Submission] = deque()
         self._front_events = 0
-        self._more = asyncio.Event()
+        self._gathered = asyncio.Event()  # what waits is to be committed now
         self._empty = asyncio.Event()
         self._empty.set()
         self._no_space: NoSpace | None = None
@@ -80,32 +89,34 @@ class CommitStage:
         """Durable on return; the first offset. When cancelled, the append may still become durable.
 
         Raises Overloaded (nothing written) and Stopped."""
-        return await self.hand_in(append)
+        return await future_of(partial(self.hand_in, append))
 
-    def hand_in(self, append: Append) -> asyncio.Future[int]:
-        """As `submit`, for who does not want to wait in a task: the future has the first offset, or Overloaded or
-        Stopped. Raises them too, when it is known at once. Cancelling the future stops nothing."""
+    def hand_in(self, append: Append, told: Told) -> None:
+        """As `submit`, for who does not want to wait in a task: `told` is called later. Raises what is known at once,
+        and then `told` is not called."""
         if self.closed is not None:
             raise self.closed
         refusal = self.refusal()
         if refusal is not None:
             raise refusal
-        submission = _Submission(append, asyncio.get_running_loop().create_future())
-        self._front.append(submission)
+        self._front.append(_Submission(append, told))
         self._front_events += len(append.events)
-        self._empty.clear()
-        self._more.set()
-        return submission.done
+        if self._empty.is_set():
+            self._empty.clear()
+            self._gather()
 
     async def run(self) -> None:
         """Commit what waits until cancelled. Ends with StorageFailed when the journal can no longer be trusted."""
         try:
             while True:
-                await self._more.wait()
-                self._more.clear()
-                while self._front:
+                await self._gathered.wait()
+                self._gathered.clear()
+                if self._front:
                     await self._commit(self._take())
-                self._empty.set()
+                if self._front:
+                    self._gather()
+                else:
+                    self._empty.set()
         finally:
             self.close(Stopped("the engine has stopped"))
 
@@ -117,14 +128,27 @@ class CommitStage:
         """Nothing more is accepted; those who wait hear why."""
         self.close_door(reason)
         assert self.closed is not None
-        for submission in self._front:
-            _fail(submission, self.closed)
-        self._front.clear()
+        waiting, self._front = self._front, deque()
         self._empty.set()
+        _tell(waiting, self.closed)
 
     async def flushed(self) -> None:
         """Wait until nothing waits for its commit."""
         await self._empty.wait()
+
+    def _gather(self) -> None:
+        """While every turn of the loop brings more, let it: a commit costs as much as many requests do. Under little
+        load the next turn brings nothing, and that is all that is waited for."""
+        loop, until = asyncio.get_running_loop(), self._clock.monotonic() + GATHER_SECONDS
+
+        def look(known: int) -> None:
+            waiting = len(self._front)
+            if known < waiting and self._front_events < COMMIT_EVENTS and self._clock.monotonic() < until:
+                loop.call_soon(look, waiting)
+            else:
+                self._gathered.set()
+
+        loop.call_soon(look, 0)
 
     def _take(self) -> list[_Submission]:
         taken: list[_Submission] = []
@@ -149,14 +173,12 @@ class CommitStage:
         except StorageFailed as error:
             stopped = Stopped("the journal failed; nothing more is accepted")
             stopped.__cause__ = error
-            for submission in submissions:
-                _fail(submission, stopped)
-            self.close(stopped)
+            self.close_door(stopped)
+            _tell(submissions, stopped)
             raise
         except BaseException:
             # Cut off in mid-commit: it may be durable, so nobody may hear that it is or that it is not.
-            for submission in submissions:
-                _fail(submission, Stopped("the engine was stopped in the middle of a commit"))
+            _tell(submissions, Stopped("the engine was stopped in the middle of a commit"))
             raise
         if self._refusing:
             self._refusing = False
@@ -166,16 +188,15 @@ class CommitStage:
 
     def _hand_over_all(self, submissions: list[_Submission], first: int) -> None:
         """No await in here: an event that is durable is known to every consumer before anything else happens."""
+        appends, following = [submission.append for submission in submissions], first
+        for append in appends:
+            append.first = following
+            following += len(append.events)
+        self.next_offset = following
+        self._metrics.accepted(following - first)
+        self._hand_over(appends)
         for submission in submissions:
-            append = submission.append
-            append.first = first
-            first += len(append.events)
-            self.next_offset = first
-            self._metrics.accepted(len(append.events))
-            self._hand_over(append)
-        for submission in submissions:
-            if not submission.done.done():
-                submission.done.set_result(submission.append.first)
+            call(submission.told, submission.append.first)
 
     def _refuse(self, submissions: list[_Submission], error: NoSpace) -> None:
         self._no_space = error
@@ -184,11 +205,10 @@ class CommitStage:
             logger.warning("refusing events: %s (%s)", error.detail, error.type)
         refusal = self.refusal()
         assert refusal is not None
-        for submission in [*submissions, *self._front]:
-            _fail(submission, refusal)
-        self._front.clear()
+        waiting, self._front = self._front, deque()
         self._front_events = 0
         self._empty.set()
+        _tell([*submissions, *waiting], refusal)
 
     async def _space(self) -> None:
         """Wait until there is room again. Meanwhile everybody is refused at the door."""
@@ -205,7 +225,6 @@ class CommitStage:
                 return
 
 
-def _fail(submission: _Submission, error: Exception) -> None:
-    if not submission.done.done():
-        submission.done.set_exception(error)
-        submission.done.exception()  # read here: a submitter that was cancelled leaves it to nobody
+def _tell(submissions: Iterable[_Submission], error: Exception) -> None:
+    for submission in submissions:
+        call(submission.told, error)

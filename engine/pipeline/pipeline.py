@@ -138,12 +138,13 @@ class Pipeline:
         for reader in self.readers:
             reader.recovered.set()
 
-    def _hand_over(self, append: Append) -> None:
-        """Called by the commit stage, in offset order, without an await from append to append."""
-        if self.consumers:
-            self.receipts.add(Tracker(append.first, len(append.events), self._names))
-        for reader in self.readers:
-            reader.offer(append)
+    def _hand_over(self, appends: Sequence[Append]) -> None:
+        """Called by the commit stage with what one commit has made durable, in offset order."""
+        for append in appends:
+            if self.consumers:
+                self.receipts.add(Tracker(append.first, len(append.events), self._names))
+            for reader in self.readers:
+                reader.offer(append)
         self._watch_journal()
 
     async def _expire_oldest(self) -> None:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Literal
 
-from engine.adapters.segments.files import DirectoryFiles, OpenFile
+from engine.adapters.segments.files import DirectoryFiles, OpenFile, write_and_sync
 from engine.testing.faults import met
 
 Operation = Literal["write", "sync", "read", "create", "directory"]
@@ -89,3 +89,6 @@ class _FaultyFile(OpenFile):
             super().sync()
         if fault is not None:
             raise fault.error()
+
+    def commit(self, offset: int, data: bytes) -> None:
+        write_and_sync(self, offset, data)

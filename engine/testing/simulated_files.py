@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 
-from engine.adapters.segments.files import DirectoryFiles, OpenFile
+from engine.adapters.segments.files import DirectoryFiles, OpenFile, write_and_sync
 from engine.testing.power import SimulatedDisk
 from engine.testing.vfs import WatchedFile
 
@@ -63,6 +63,9 @@ class _SimulatedFile(OpenFile):
 
     def sync(self) -> None:
         _check(self._watched.sync())
+
+    def commit(self, offset: int, data: bytes) -> None:
+        write_and_sync(self, offset, data)
 
 
 def _check(code: int) -> None:

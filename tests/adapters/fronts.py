@@ -23,7 +23,7 @@ from engine.adapters.api_keys import Keys
 from engine.adapters.http_ingress import Access, AsgiIngress, FastListener, Ingress, Listener, create_ingress_app
 from engine.adapters.inflate import inflate
 from engine.config import IngressConfig
-from engine.errors import Overloaded
+from engine.errors import Overloaded, Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Event, Lane, Rejection
 from engine.profiles.formats import BodyUnreadable, Parsed, TooManyEvents
@@ -67,11 +67,22 @@ class FakeIntake:
         self.gate.set()
         self.cancelled = self.begun = 0
         self.waited: list[float] = []
+        self._commits: set[asyncio.Future[str]] = set()
 
     def refusal(self) -> Overloaded | None:
         return self.refused
 
-    async def accept(self, append: Append, /, *, owner: str = "") -> str:
+    def hand_in(self, append: Append, told: Callable[[str | Exception], None], /, *, owner: str = "") -> None:
+        commit = asyncio.ensure_future(self._commit(append, owner))
+        self._commits.add(commit)
+
+        def ended(_: object) -> None:
+            self._commits.discard(commit)
+            told(Stopped("cut off") if commit.cancelled() else commit.exception() or commit.result())
+
+        commit.add_done_callback(ended)
+
+    async def _commit(self, append: Append, owner: str) -> str:
         self.entered.set()
         self.begun += 1
         try:

@@ -98,6 +98,122 @@ async def test_a_write_that_is_cut_short_goes_on(tmp_path: Path, monkeypatch: py
         assert len(await journal.read(0, 10)) == 3
 
 
+# -- one call a commit ------------------------------------------------------------------------------------------------
+
+Outcome = int | OSError | None
+"""Of a write that syncs: an error; or bytes that are written, None for all."""
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> list[Outcome]:
+    """What becomes of the next writes that sync, the last of it for good."""
+    if not hasattr(os, "RWF_DSYNC"):
+        pytest.skip("this system cannot sync while it writes")
+    outcomes, original = list[Outcome](), os.pwritev
+
+    def pwritev(descriptor: int, parts: list[bytes], offset: int, flags: int) -> int:
+        assert flags == os.RWF_DSYNC
+        outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
+        if isinstance(outcome, OSError):
+            raise outcome
+        return original(descriptor, [b"".join(parts)[:outcome]], offset, flags)
+
+    monkeypatch.setattr(files.os, "pwritev", pwritev)
+    return outcomes
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Writes and syncs that are calls of their own."""
+    taken, write, sync = list[str](), os.pwrite, files._sync_data
+
+    def pwrite(descriptor: int, data: bytes, offset: int) -> int:
+        taken.append("write")
+        return write(descriptor, data, offset)
+
+    def sync_data(descriptor: int) -> None:
+        taken.append("sync")
+        sync(descriptor)
+
+    monkeypatch.setattr(files.os, "pwrite", pwrite)
+    monkeypatch.setattr(files, "_sync_data", sync_data)
+    return taken
+
+
+async def test_a_commit_is_written_and_synced_in_one_call(
+    tmp_path: Path, at_once: list[Outcome], steps: list[str]
+) -> None:
+    at_once += [None]
+    async with opened(tmp_path) as journal:
+        steps.clear()
+        assert await journal.append([append_of("lea"), append_of("bo")]) == 0
+        assert steps == []
+        assert len(await journal.read(0, 10)) == 2
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+async def test_where_that_is_not_known_a_commit_takes_two(
+    code: int, tmp_path: Path, at_once: list[Outcome], steps: list[str]
+) -> None:
+    at_once += [OSError(code, "not here"), OSError(errno.EIO, "nobody asks again")]
+    async with opened(tmp_path) as journal:
+        steps.clear()
+        await journal.append([append_of("lea")])
+        await journal.append([append_of("bo")])
+        assert steps == ["write", "sync"] * 2
+        assert len(await journal.read(0, 10)) == 2
+
+
+async def test_a_commit_that_is_cut_short_is_written_to_its_end_and_synced(
+    tmp_path: Path, at_once: list[Outcome], steps: list[str]
+) -> None:
+    at_once += [700]
+    async with opened(tmp_path) as journal:
+        steps.clear()
+        await journal.append([append_of("lea", note=NOTE)])
+        assert steps == ["write", "sync"]
+    async with opened(tmp_path) as journal:
+        assert len(await journal.read(0, 10)) == 1
+
+
+async def test_a_write_without_space_refuses_and_the_next_one_takes_its_place(
+    tmp_path: Path, at_once: list[Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once += [OSError(errno.ENOSPC, "full"), None]
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    async with opened(tmp_path) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(files.os, "pwrite", full)
+            with pytest.raises(NoSpace, match="nothing was written"):
+                await journal.append([append_of("lea")])
+        assert await journal.append([append_of("bo")]) == 0
+
+
+async def test_no_space_that_only_the_sync_had_met_is_the_end(tmp_path: Path, at_once: list[Outcome]) -> None:
+    """There is room for the bytes: so it was not they that had found none."""
+    at_once += [OSError(errno.ENOSPC, "full"), None]
+    async with opened(tmp_path) as journal:
+        for _ in range(2):
+            with pytest.raises(StorageFailed):
+                await journal.append([append_of("lea")])
+
+
+async def test_an_io_error_in_one_call_is_final_and_never_retried(
+    tmp_path: Path, at_once: list[Outcome], steps: list[str]
+) -> None:
+    at_once += [OSError(errno.EIO, "broken"), None]
+    async with opened(tmp_path) as journal:
+        steps.clear()
+        for _ in range(3):
+            with pytest.raises(StorageFailed, match=r"journal: .*restart"):
+                await journal.append([append_of("lea")])
+        assert steps == []
+        assert len(at_once) == 1, "one try"
+
+
 # -- used again -------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from engine.adapters.worker_link import CoreEnd, Drain, RemoteIntake, Way, take_
 from engine.adapters.worker_link import remote_intake as remote
 from engine.adapters.worker_link.frames import HEAD, FrameKind, head
 from engine.adapters.worker_link.messages import AppendHead, Callers, framed_append
+from engine.callbacks import future_of
 from engine.core.codec import pack_events
 from engine.core.receipts import ReceiptId
 from engine.errors import EngineError, Overloaded, Stopped
@@ -36,25 +38,20 @@ class FakeFront:
         self.begun: list[Append] = []
         self.commits: list[asyncio.Future[int]] = []
         self.error: EngineError | None = None
-        self.pace = asyncio.Event()
-        self.paced_lanes: list[Lane] = []
         self.settles = asyncio.Event()
         self.given_up = 0
         self.asked: list[tuple[str, str, float]] = []
         self.arrived = asyncio.Event()
 
-    def begin(self, append: Append, /) -> asyncio.Future[int]:
+    def begin(self, append: Append, told: Callable[[int | Exception], None], /) -> None:
         self.arrived.set()
         if self.error is not None:
             raise self.error
         assert append.packed == pack_events(append.events), "the journal stores the bytes as they came"
         self.begun.append(append)
-        self.commits.append(asyncio.get_running_loop().create_future())
-        return self.commits[-1]
-
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        self.paced_lanes.append(lane)
-        await self.pace.wait()
+        commit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        commit.add_done_callback(lambda commit: told(commit.exception() or commit.result()))
+        self.commits.append(commit)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return {"id": id, "state": "settled", "destinations": {"demo": {"pending": 0}}} if owner == "aep" else None
@@ -139,7 +136,7 @@ async def linked(clock: Callable[[], float] = lambda: 0.0, most_waits: int = 10)
 
 
 def handed(pair: Pair, count: int, **more: Any) -> asyncio.Future[str]:
-    return asyncio.ensure_future(pair.worker.accept(Append(events(count), **more), owner="aep"))
+    return future_of(partial(pair.worker.hand_in, Append(events(count), **more), owner="aep"))
 
 
 async def test_an_append_is_answered_when_it_is_durable_and_not_before() -> None:
@@ -163,7 +160,7 @@ async def test_an_append_is_answered_when_it_is_durable_and_not_before() -> None
 async def test_large_appends_go_through_in_pieces() -> None:
     async with linked() as pair:
         tasks = [
-            asyncio.ensure_future(pair.worker.accept(Append(events(10, size=90_000)), owner="aep")) for _ in range(5)
+            future_of(partial(pair.worker.hand_in, Append(events(10, size=90_000)), owner="aep")) for _ in range(5)
         ]
         await pair.front.arrives(5)
         for number, commit in enumerate(pair.front.commits):
@@ -174,7 +171,7 @@ async def test_large_appends_go_through_in_pieces() -> None:
 async def test_an_append_that_no_frame_holds_is_refused_and_hurts_nobody() -> None:
     async with linked() as pair:
         with pytest.raises(Overloaded) as refused:
-            await pair.worker.accept(Append(events(1, size=MOST_BYTES)), owner="aep")
+            await future_of(partial(pair.worker.hand_in, Append(events(1, size=MOST_BYTES)), owner="aep"))
         assert refused.value.type == "body-too-large"
         one = handed(pair, 1)
         await pair.front.arrives(1)
@@ -235,7 +232,7 @@ async def test_when_the_core_is_gone_whoever_waits_hears_that_it_has_stopped() -
         assert refusal is not None
         assert refusal.type == "draining"
         with pytest.raises(Stopped):
-            await pair.worker.accept(Append(events(1)))
+            await future_of(partial(pair.worker.hand_in, Append(events(1))))
         with pytest.raises(Stopped):
             await pair.worker.settled("receipt", 1.0)
 
@@ -251,17 +248,23 @@ async def test_an_answer_that_comes_after_the_worker_has_gone_goes_nowhere() -> 
             await one
 
 
-async def test_a_backfill_is_answered_at_its_pace_and_holds_nobody_else_up() -> None:
+async def test_an_answer_that_fails_holds_nobody_else_up() -> None:
+    """Both are told of in one message of the core."""
+
+    def fails(result: str | Exception) -> None:
+        raise ValueError("an answer that cannot be made")
+
     async with linked() as pair:
-        slow, quick = handed(pair, 1, lane=Lane.BACKFILL), handed(pair, 1)
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        pair.worker.hand_in(Append(events(1)), fails, owner="aep")
+        other = handed(pair, 1)
         await pair.front.arrives(2)
-        pair.front.commits[0].set_result(0)
-        pair.front.commits[1].set_result(1)
-        await quick
-        assert not slow.done()
-        pair.front.pace.set()
-        assert await slow == ReceiptId.make(JOURNAL, "aep", 0, 1).text()
-        assert pair.front.paced_lanes == [Lane.BACKFILL]
+        for first, commit in enumerate(pair.front.commits):
+            commit.set_result(first)
+        assert await other == ReceiptId.make(JOURNAL, "aep", 1, 1).text()
+        assert [type(it["exception"]) for it in failures] == [ValueError]
+        assert not pair.worker.closed.is_set()
 
 
 async def test_receipts_are_waited_for_at_the_core() -> None:

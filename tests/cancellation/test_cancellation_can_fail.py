@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -15,6 +17,7 @@ from engine.assembly import Engine, control
 from engine.assembly.audit import audit
 from engine.assembly.build import Parts
 from engine.assembly.intake import EngineIntake
+from engine.callbacks import future_of
 from engine.core.audit import Addressed
 from engine.model import Append
 from engine.pipeline import Pipeline
@@ -66,12 +69,13 @@ def a_submitter_who_leaves_ends_the_commit(monkeypatch: pytest.MonkeyPatch) -> N
             submission.append.first, first = first, first + len(submission.append.events)
             stage.next_offset = first
             stage._metrics.accepted(len(submission.append.events))
-            stage._hand_over(submission.append)
-            submission.done.set_result(submission.append.first)  # raises for whoever was cancelled
+            stage._hand_over([submission.append])
+            submission.told(submission.append.first)  # raises for whoever was cancelled
 
     async def accept(intake: EngineIntake, append: Append, /, *, owner: str = "") -> str:
-        first = await intake._pipeline.commit.hand_in(append)
-        return intake._receipt_of(append, owner, first)
+        id: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        intake.hand_in(append, id.set_result, owner=owner)  # type: ignore[arg-type]
+        return await id
 
     monkeypatch.setattr(CommitStage, "_hand_over_all", answer)
     monkeypatch.setattr(EngineIntake, "accept", accept)
@@ -80,11 +84,14 @@ def a_submitter_who_leaves_ends_the_commit(monkeypatch: pytest.MonkeyPatch) -> N
 @bug("AWorkingDay", "caller:submit")
 def whoever_leaves_takes_his_neighbour_with_him(monkeypatch: pytest.MonkeyPatch) -> None:
     """One future for all who wait, and nothing between it and them."""
-    original = EngineIntake.accept
+    original, shared = EngineIntake.accept, list[asyncio.Future[str]]()
 
     async def accept(intake: EngineIntake, append: Append, /, *, owner: str = "") -> str:
-        if intake._pipeline.commit._front:
-            await intake._pipeline.commit._front[-1].done
+        shared[:] = [it for it in shared if not it.done()]
+        if shared:
+            await shared[0]
+        else:
+            shared.append(future_of(partial(intake.hand_in, append, owner=owner)))
         return await original(intake, append, owner=owner)
 
     monkeypatch.setattr(EngineIntake, "accept", accept)

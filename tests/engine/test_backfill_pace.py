@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import anyio
 
 from engine import Config, Engine
 from engine.adapters.memory_journal import MemoryJournal
+from engine.callbacks import future_of
+from engine.model import Append, Lane
 from engine.pipeline.backfill_pace import LONGEST_SECONDS
 from engine.pipeline.reader import BEHIND_EVENTS
 from engine.ports import Transition
@@ -82,6 +85,27 @@ def test_a_reader_that_is_behind_because_nothing_leaves_slows_nobody_down() -> N
                 await running.submit(people(first))
             await anyio.sleep(5.0)
             assert max([await timed(running, first, "backfill") for first in range(10_000, 11_000, 100)]) < 0.1
+            await running.kill()
+
+    run_virtual(main)
+
+
+def test_what_an_ingress_worker_has_taken_in_is_slowed_down_as_well() -> None:
+    """It hands its appends to the commit stage, and not to `submit`."""
+
+    async def handed(running: Engine, first: int) -> float:
+        began = anyio.current_time()
+        parsed = running.readers["default"][0].read_mappings(people(first))
+        await future_of(partial(running.intake.begin, Append(parsed.events, "default", Lane.BACKFILL)))
+        return anyio.current_time() - began
+
+    async def main() -> None:
+        state = SlowState()
+        async with engine(state) as running:
+            await running.pause("demo")
+            state.seconds = 5.0
+            waits = [await handed(running, first) for first in range(0, 2_000, 100)]
+            assert LONGEST_SECONDS / 2 < max(waits) <= LONGEST_SECONDS + 0.1
             await running.kill()
 
     run_virtual(main)

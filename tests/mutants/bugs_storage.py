@@ -18,7 +18,7 @@ from engine.core import codec
 from engine.dispatcher.consumer import Consumer
 from engine.errors import StorageFailed
 from engine.model import Append
-from engine.pipeline.commit import CommitStage
+from engine.pipeline.commit import CommitStage, Told
 from engine.pipeline.pipeline import Pipeline
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
@@ -28,11 +28,9 @@ from engine.pipeline.settler import Settler
 def acknowledge_before_the_commit() -> None:
     """202 before the fsync: what is acknowledged may never reach the disk"""
 
-    def hand_in(original: Callable[..., Any], stage: CommitStage, append: Append) -> asyncio.Future[int]:
-        original(stage, append)  # it is in the queue, and nobody waits for it any more
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        answer.set_result(stage.next_offset)
-        return answer
+    def hand_in(original: Callable[..., None], stage: CommitStage, append: Append, told: Told) -> None:
+        original(stage, append, lambda result: None)  # it is in the queue, and nobody waits for it any more
+        asyncio.get_running_loop().call_soon(told, stage.next_offset)
 
     swap(CommitStage, "hand_in", hand_in)
 

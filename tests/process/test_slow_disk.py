@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(170)]
 
 MICROSECONDS = 500_000
 SLOW_SYNC = (
-    *("strace", "-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"),
-    *("-e", f"inject=fsync,fdatasync:delay_exit={MICROSECONDS}"),
+    *("strace", "-D", "-f", "--seccomp-bpf", "-qqq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,pwritev2"),
+    *("-e", f"inject=fsync,fdatasync,pwritev2:delay_exit={MICROSECONDS}"),
 )
 
 

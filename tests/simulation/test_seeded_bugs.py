@@ -27,7 +27,7 @@ from engine.dispatcher.books import Books
 from engine.dispatcher.changes import Changes
 from engine.dispatcher.consumer import Consumer
 from engine.model import Append, Batch, Profile, Reply, Verdict, VerdictKind
-from engine.pipeline.commit import CommitStage
+from engine.pipeline.commit import CommitStage, Told
 from engine.pipeline.pipeline import Pipeline
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
@@ -66,12 +66,11 @@ def wrap(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, wrapper: Callab
 
 @bug(within=40)
 def acknowledge_before_the_append(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def submit(original: Callable[..., Any], stage: CommitStage, append: Append) -> int:
-        waiting = original(stage, append)
-        waiting.send(None)  # it is in the queue, and nobody waits for it any more
-        return stage.next_offset
+    def hand_in(original: Callable[..., None], stage: CommitStage, append: Append, told: Told) -> None:
+        original(stage, append, lambda result: None)  # it is in the queue, and nobody waits for it any more
+        asyncio.get_running_loop().call_soon(told, stage.next_offset)
 
-    wrap(monkeypatch, CommitStage, "submit", submit)
+    wrap(monkeypatch, CommitStage, "hand_in", hand_in)
 
 
 @bug(within=40)

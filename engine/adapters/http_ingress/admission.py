@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from engine.adapters.http_ingress.access import Access, Caller
+from engine.adapters.http_ingress.access import Access, Caller, Head
 from engine.adapters.http_ingress.body import BodyReader
 from engine.adapters.http_ingress.problems import Problem, problem_of
 from engine.adapters.http_ingress.request import IngressRequest, lane_of, media_type, require_rainfocus, source_of
@@ -47,6 +47,14 @@ class Admission:
         source = source_of(request.query, caller, self._readers)
         reader, lane = self._readers[source]
         return Admitted(caller, self._open(caller), kind, reader, source, lane_of(request.query, lane))
+
+    def again(self, head: Head, last: Admitted) -> Admitted | None:
+        """As `of_producer`, of another request with this head and the query of `last`; None when it has to be asked,
+        since the caller is another one now. Who it is and whether it may is looked at every time. Raises Problem."""
+        if self._access.require(head, SCOPE) is not last.caller:
+            return None
+        intake = self._open(last.caller)
+        return last if intake is last.intake else msgspec.structs.replace(last, intake=intake)
 
     def of_rainfocus(self, request: IngressRequest) -> Admitted:
         """Changes are control events: without a source, so that every destination judges them one by one. Raises

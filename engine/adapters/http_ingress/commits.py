@@ -6,108 +6,104 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
+import anyio
 import msgspec
 
 from engine.adapters.http_ingress.admission import Admission, Admitted
 from engine.adapters.http_ingress.problems import Problem, problem_of
+from engine.callbacks import future_of
 from engine.errors import EngineError
-from engine.model import Append
-from engine.profiles.formats import Parsed
+from engine.model import Append, Event
 
 RETRY_SECONDS = 5.0
+
+Told = Callable[[str | Exception], None]
+"""Is called once: with the id of the receipt, or with the exception to answer with."""
 
 
 class _Waiting(msgspec.Struct, eq=False):
     """`told` is taken away when it has been called."""
 
-    told: Callable[[str | Exception], None] | None
+    told: Told | None
     until: float
-    parsed: Parsed | None
-    admitted: Admitted
 
 
 class Commits:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._under_way: set[asyncio.Future[str]] = set()
+        self._under_way = 0
+        self._finished = asyncio.Event()
         self._waiting: deque[_Waiting] = deque()
         self._alarm: asyncio.TimerHandle | None = None
 
-    async def stored(self, parsed: Parsed, admitted: Admitted, until: float) -> str:
+    async def stored(self, events: list[Event], admitted: Admitted, until: float) -> str:
         """The id of the receipt. `until`: in the loop's time. When cancelled, the commit goes on. Raises Problem."""
-        commit = self._begin(parsed, admitted)
-        commit.add_done_callback(self._forget)
+        commit: asyncio.Future[str] = future_of(partial(self._begin, events, admitted))
         await asyncio.wait({commit}, timeout=max(0.0, until - asyncio.get_running_loop().time()))
         if not commit.done():
             raise _late()
-        return self._id(commit, parsed, admitted)
+        return commit.result()
 
-    def store(self, parsed: Parsed, admitted: Admitted, until: float, told: Callable[[str | Exception], None]) -> None:
-        """As `stored`, without a task: `told` is called later, once, with the id of the receipt or with the exception.
-        `until`: in the time of `time.monotonic`; it must not go back from call to call. Raises Problem when the end is
-        known at once."""
-        commit = self._begin(parsed, admitted)
-        waiting = _Waiting(told, until, parsed, admitted)
+    def store(self, events: list[Event], admitted: Admitted, until: float, told: Told) -> None:
+        """As `stored`, without a task: `told` is called later. `until`: in the time of `time.monotonic`; it must not go
+        back from call to call. Raises Problem when the end is known at once."""
+        waiting = _Waiting(told, until)
+
+        def ended(result: str | Exception) -> None:
+            told, waiting.told = waiting.told, None
+            while self._waiting and self._waiting[0].told is None:
+                self._waiting.popleft()
+            if told is not None:
+                told(result)
+
+        self._begin(events, admitted, ended)
         self._waiting.append(waiting)
         if self._alarm is None:
-            self._alarm = commit.get_loop().call_later(until - time.monotonic(), self._ring)
-        commit.add_done_callback(lambda commit: self._tell(waiting, commit))
+            self._set_alarm(until - time.monotonic())
 
-    def _begin(self, parsed: Parsed, admitted: Admitted) -> asyncio.Future[str]:
-        events, caller = parsed.events, admitted.caller
-        self._admission.spend(caller, len(events))
-        append = Append(events, admitted.source, admitted.lane)
+    def _begin(self, events: list[Event], admitted: Admitted, told: Told) -> None:
+        caller, count = admitted.caller, len(events)
+        self._admission.spend(caller, count)
+
+        def ended(result: str | Exception) -> None:
+            self._under_way -= 1
+            if not self._under_way:
+                self._finished.set()
+            told(self._problem(result, admitted, count) if isinstance(result, EngineError) else result)
+
         try:
-            commit = asyncio.ensure_future(admitted.intake.accept(append, owner=caller.name))
+            admitted.intake.hand_in(Append(events, admitted.source, admitted.lane), ended, owner=caller.name)
         except EngineError as error:
-            self._admission.give_back(caller, len(events))
-            raise problem_of(error) from error
-        self._under_way.add(commit)
-        return commit
+            raise self._problem(error, admitted, count) from error
+        self._under_way += 1  # `ended` is not called before this
 
-    def _id(self, commit: asyncio.Future[str], parsed: Parsed, admitted: Admitted) -> str:
-        try:
-            return commit.result()
-        except EngineError as error:
-            self._admission.give_back(admitted.caller, len(parsed.events))
-            raise problem_of(error) from error
-
-    def _tell(self, waiting: _Waiting, commit: asyncio.Future[str]) -> None:
-        self._forget(commit)
-        told, parsed = waiting.told, waiting.parsed
-        waiting.told = waiting.parsed = None
-        while self._waiting and self._waiting[0].told is None:
-            self._waiting.popleft()
-        if told is None or parsed is None:
-            return
-        try:
-            result: str | Exception = self._id(commit, parsed, waiting.admitted)
-        except Exception as error:
-            result = error
-        told(result)
+    def _problem(self, error: EngineError, admitted: Admitted, count: int) -> Problem:
+        """Nothing was stored of what the caller's quota was asked for."""
+        self._admission.give_back(admitted.caller, count)
+        return problem_of(error)
 
     def _ring(self) -> None:
         """Whoever has waited for too long hears that it is not known."""
         self._alarm, now = None, time.monotonic()
         while self._waiting and (self._waiting[0].told is None or self._waiting[0].until <= now):
             waiting = self._waiting.popleft()
-            told, waiting.told, waiting.parsed = waiting.told, None, None
+            told, waiting.told = waiting.told, None
             if told is not None:
                 told(_late())
         if self._waiting:
-            self._alarm = asyncio.get_running_loop().call_later(self._waiting[0].until - now, self._ring)
+            self._set_alarm(self._waiting[0].until - now)
 
-    def _forget(self, commit: asyncio.Future[str]) -> None:
-        """Whoever waited has the result or has been told that it is not known; nobody else asks for it."""
-        self._under_way.discard(commit)
-        if not commit.cancelled():
-            commit.exception()
+    def _set_alarm(self, seconds: float) -> None:
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._ring)
 
     async def finished(self, timeout_seconds: float) -> None:
-        """Wait for those under way, at most so long."""
+        """Wait until none is under way, at most so long."""
+        self._finished.clear()
         if self._under_way:
-            await asyncio.wait(set(self._under_way), timeout=timeout_seconds)
+            with anyio.move_on_after(timeout_seconds):
+                await self._finished.wait()
 
 
 def _late() -> Problem:

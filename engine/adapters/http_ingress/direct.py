@@ -20,6 +20,8 @@ from engine.profiles.formats import Parsed
 BODY_BYTES = PARSE_INLINE_BYTES // 2
 """Larger ones may come in pieces for a while, where their bytes are counted and the rest of the loop gets its turn."""
 
+NOTHING_READ = Parsed()
+
 Answered = Callable[[IngressAnswer], None]
 
 
@@ -47,10 +49,12 @@ class Direct:
         asks_for_more = "content-encoding" in headers or "prefer" in headers or "expect" in headers
         return 0 < length <= self._most_bytes and not asks_for_more and "transfer-encoding" not in headers
 
-    def admit(self, head: Head, query: Mapping[str, str]) -> Admitted | IngressAnswer:
-        """What `take` needs; or the refusal, for which no body need be read."""
+    def admit(self, head: Head, query: Mapping[str, str], last: Admitted | None = None) -> Admitted | IngressAnswer:
+        """What `take` needs; or the refusal, for which no body need be read. `last`: what came of the same head and
+        query before."""
         try:
-            return self._admission.of_producer(IngressRequest(head, query))
+            again = self._admission.again(head, last) if last is not None else None
+            return again or self._admission.of_producer(IngressRequest(head, query))
         except Exception as error:
             return self._refused(error, head)
 
@@ -63,11 +67,11 @@ class Direct:
             self._metrics.ack_seconds.observe(time.monotonic() - started)
             answered(self._answer(result, parsed, head, mount))
 
-        parsed = Parsed()
+        parsed = NOTHING_READ
         try:
             parsed = self._bodies.parse_here(body, admitted.media_type, admitted.reader)
             if parsed.events:
-                self._commits.store(parsed, admitted, started + self._seconds, told)
+                self._commits.store(parsed.events, admitted, started + self._seconds, told)
                 return
         except Exception as error:
             told(error)
@@ -82,3 +86,21 @@ class Direct:
     def _refused(self, error: Exception, head: Head) -> IngressAnswer:
         problem = error if isinstance(error, Problem) else fault_of(error, POST_PROFILES)
         return self._answers.counted(self._answers.refused(problem, head, POST_PROFILES))
+
+
+class Admitting:
+    """The door of one connection, where most requests have the head that the last one had."""
+
+    def __init__(self, direct: Direct) -> None:
+        self._direct = direct
+        self._last: tuple[Head, Mapping[str, str], Admitted] | None = None
+
+    def admit(self, head: Head, query: Mapping[str, str]) -> Admitted | IngressAnswer:
+        """See `Direct.admit`."""
+        last = self._last
+        if last is not None and last[0] is head and last[1] is query:
+            return self._direct.admit(head, query, last[2])
+        admitted = self._direct.admit(head, query)
+        if not isinstance(admitted, IngressAnswer):
+            self._last = (head, query, admitted)
+        return admitted

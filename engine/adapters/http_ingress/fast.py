@@ -15,7 +15,7 @@ import httptools
 
 from engine.adapters.http_ingress.admission import Admitted
 from engine.adapters.http_ingress.body import too_slow
-from engine.adapters.http_ingress.direct import Direct
+from engine.adapters.http_ingress.direct import Admitting, Direct
 from engine.adapters.http_ingress.fast_head import (
     HEAD_BYTES,
     Headers,
@@ -63,7 +63,7 @@ class Connection(Patience):
         self._parser = httptools.HttpRequestParser(self)
         self._turns = Turns(self.write, self._ended)
         self._tls = self._at_end = False
-        self._heads = HeadReader("")
+        self._heads, self._admitting = HeadReader(""), Admitting(house.direct)
         self._head_bytes = self._by_hand = 0
         self._target, self._raw, self._size = b"", Headers(), 0
         self._head: RequestHead | None = None
@@ -195,7 +195,7 @@ class Connection(Patience):
         if head.path != PROFILES or head.method != b"POST" or not direct.takes(head.known.headers, head.length):
             self._begin_slow(turn, head)
         elif not self._turns.must_wait:
-            admitted = direct.admit(head.known, query_of(head.target))
+            admitted = self._admitting.admit(head.known, query_of(head.target))
             if isinstance(admitted, IngressAnswer):
                 self._refusal = admitted
             else:
@@ -247,7 +247,7 @@ class Connection(Patience):
     # -- answering ------------------------------------------------------------------------------------------------
 
     def _admit_late(self, turn: Turn, head: RequestHead, body: bytes) -> None:
-        admitted = self._house.direct.admit(head.known, query_of(head.target))
+        admitted = self._admitting.admit(head.known, query_of(head.target))
         if isinstance(admitted, IngressAnswer):
             self._settle(turn, head, admitted)
         else:

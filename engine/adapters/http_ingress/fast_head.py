@@ -21,8 +21,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class RequestHead(msgspec.Struct):
-    """`known`: for whom it is asked whether they may. Of several headers of one name it has the first. `target`: path
-    and query."""
+    """`known`: for whom it is asked whether they may; one object for requests of a connection whose heads are alike. Of
+    several headers of one name it has the first, and none of the length, which is `length`. `target`: path and query.
+    """
 
     method: bytes
     version: str
@@ -69,9 +70,8 @@ class HeadReader:
 
     def _again(self, last: RequestHead, raw: Headers) -> RequestHead:
         """With another length; the parser has seen to it that it is one."""
-        text = raw[self._length_at][1].decode("ascii")
-        known = Head({**last.known.headers, "content-length": text}, self._peer)
-        return RequestHead(last.method, last.version, last.target, last.path, known, raw, int(text), last.chunked)
+        length = int(raw[self._length_at][1])
+        return RequestHead(last.method, last.version, last.target, last.path, last.known, raw, length, last.chunked)
 
 
 def _read(method: bytes, version: str, target: bytes, raw: Headers, peer: str) -> RequestHead:
@@ -88,7 +88,7 @@ def _read(method: bytes, version: str, target: bytes, raw: Headers, peer: str) -
     if chunked:
         check_transfer_encoding(headers["transfer-encoding"], version)
     where = in_origin_form(target.decode("ascii"), headers.get("host", ""))
-    length = int(headers.get("content-length", "0"))
+    length = int(headers.pop("content-length", "0"))
     return RequestHead(method, version, where, where.partition("?")[0], Head(headers, peer), raw, length, chunked)
 
 

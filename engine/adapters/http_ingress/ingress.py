@@ -75,7 +75,7 @@ class Ingress:
         until = received_at + self._config.answer_timeout_seconds * ANSWER_SHARE
         try:
             parsed = await self._bodies.parse(body, request, admitted.media_type, admitted.reader, until)
-            id = await self._commits.stored(parsed, admitted, until) if parsed.events else None
+            id = await self._commits.stored(parsed.events, admitted, until) if parsed.events else None
         finally:
             self._metrics.ack_seconds.observe(anyio.current_time() - received_at)
         return await self._report(parsed, id, request, admitted)

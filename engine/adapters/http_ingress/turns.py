@@ -120,7 +120,8 @@ class Turns:
                 return
         if ready:
             self._write(ready[0] if len(ready) == 1 else b"".join(ready))
-        self._begin_waiting()
+        if self._held:
+            self._begin_waiting()
 
     def _begin_waiting(self) -> None:
         """Up to the next slow one, which begins when it is the first."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 from functools import partial
 from pathlib import Path
 
-from engine.adapters.segments.files import DirectoryFiles, OpenFile
+from engine.adapters.segments.files import NO_SPACE, DirectoryFiles, OpenFile
 from engine.adapters.segments.keeper import Keeper, Place, Stretch
 from engine.adapters.segments.layout import DATA_START, SALT_BYTES, Header, Packed, commit_of, pack_mark, record_of
 from engine.adapters.segments.scan import is_segment
@@ -86,7 +85,7 @@ class SegmentWriter:
             raise self._failure(error) from error
 
     def _failure(self, error: OSError) -> NoSpace | DataDirectoryError:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_SPACE:
             return NoSpace("disk-full", f"no room for the copy {self._path.name}")
         return DataDirectoryError(f"the copy {self._path.name} cannot be written: {error}")
 

@@ -30,6 +30,10 @@ class SegmentFile(Protocol):
     def sync(self) -> None:
         """What was written is durable on return."""
 
+    def commit(self, offset: int, data: bytes) -> None:
+        """All of it, and durable on return: `write` and `sync` in one, where only the write may find no space; see
+        `write_and_sync`."""
+
     def close(self) -> None: ...
 
 
@@ -50,6 +54,9 @@ class SegmentFiles(Protocol):
     def free_bytes(self) -> int: ...
 
 
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
 @contextmanager
 def no_way_back() -> Iterator[None]:
     """In here every failure is the end, a disk without room included: what is half done is not as it was before."""
@@ -59,11 +66,25 @@ def no_way_back() -> Iterator[None]:
         raise OSError(errno.EIO, f"half done ({error})") from error
 
 
+def write_and_sync(file: SegmentFile, offset: int, data: bytes) -> None:
+    """What `SegmentFile.commit` means. A sync that fails is the end, however it does: what the disk has of the data is
+    not known any more."""
+    file.write(offset, data)
+    with no_way_back():
+        file.sync()
+
+
+_SYNCED = getattr(os, "RWF_DSYNC", 0)
+_NOT_KNOWN = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+"""Raised by file systems and sandboxes that cannot sync while they write; nothing is written then."""
+
+
 class OpenFile:
     """See `SegmentFile`: a file of the operating system."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._syncs_writes = bool(_SYNCED)
 
     @property
     def size(self) -> int:
@@ -86,6 +107,24 @@ class OpenFile:
 
     def sync(self) -> None:
         _sync_data(self._descriptor)
+
+    def commit(self, offset: int, data: bytes) -> None:
+        """In one call where the system has it, since the interpreter's lock is let go and waited for at each call."""
+        if not self._syncs_writes or not self._commit_at_once(offset, data):
+            write_and_sync(self, offset, data)
+
+    def _commit_at_once(self, offset: int, data: bytes) -> bool:
+        """False when it is to be done in two steps: not known here, or cut short."""
+        try:
+            return os.pwritev(self._descriptor, [data], offset, _SYNCED) == len(data)
+        except OSError as error:
+            if error.errno in _NOT_KNOWN:
+                self._syncs_writes = False
+                return False
+            if error.errno not in NO_SPACE:
+                raise
+        self.write(offset, data)  # without space this says so: then it was the write, and nothing is lost by it
+        raise OSError(errno.EIO, "there was no space while what was written was being synced")
 
     def close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1  # the number may soon be another file's

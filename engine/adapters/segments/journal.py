@@ -1,4 +1,4 @@
-"""The segment journal: `journal-000001.segment` and so on, one record an append, one write and one fdatasync a commit.
+"""The segment journal: `journal-000001.segment` and so on, one record an append, one write that syncs a commit.
 
 A segment is zeroed ahead of time, since a commit into a file that already has its blocks costs the disk one write and
 no change of the file system's own notes. Offsets that were released take nothing but a look at the segments that end
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.adapters.segments.copying import write_copy
-from engine.adapters.segments.files import DirectoryFiles, SegmentFile, SegmentFiles, no_way_back
+from engine.adapters.segments.files import DirectoryFiles, SegmentFile, SegmentFiles
 from engine.adapters.segments.keeper import Keeper, Place, Stretch
 from engine.adapters.segments.layout import DATA_START, Packed, commit_of, pack_append, pack_mark
 from engine.adapters.segments.opening import Beginning, Opened, begin_segment, open_segments
@@ -254,9 +254,7 @@ class SegmentJournal:
 
     def _write(self, file: SegmentFile, position: int, data: bytes) -> None:
         self._trust.check()
-        file.write(position, data)
-        with no_way_back():
-            file.sync()
+        file.commit(position, data)
         now = time.monotonic()
         if now - self._free[1] > SPACE_EVERY_SECONDS:
             self._free = (self._files.free_bytes(), now)

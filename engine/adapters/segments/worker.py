@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from engine.adapters.segments.files import NO_SPACE
 from engine.errors import NoSpace, StorageFailed
 
 T = TypeVar("T")
 Ended = Callable[[Any, "BaseException | None"], None]
 Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None", "asyncio.AbstractEventLoop | None", "Ended | None"]
-
-NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Trust:

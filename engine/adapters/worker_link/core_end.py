@@ -41,7 +41,7 @@ from engine.adapters.worker_link.messages import (
 from engine.core.codec import unpack_events
 from engine.errors import EngineError, Overloaded
 from engine.metrics import Metrics
-from engine.model import Append, Lane
+from engine.model import Append
 
 QUOTA = "this key has used up its events per second"
 
@@ -49,11 +49,9 @@ QUOTA = "this key has used up its events per second"
 class Front(Protocol):
     """What of the engine a worker reaches; see `assembly.intake.EngineIntake`."""
 
-    def begin(self, append: Append, /) -> asyncio.Future[int]:
-        """The first offset, once the append is durable. Raises Overloaded (nothing written) and Stopped."""
-
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """Wait as long as a producer of that lane has to wait for its answer beyond durability."""
+    def begin(self, append: Append, told: Callable[[int | Exception], None], /) -> None:
+        """`told` is called with the first offset when the append may be acknowledged, or with Overloaded (nothing was
+        written) or Stopped. Raises them too, when it is known at once."""
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None: ...
 
@@ -152,30 +150,18 @@ class CoreEnd(Link):
             self.tell(Refused(given.number, problem="quota", detail=QUOTA, retry_after_seconds=wait))
             return
         try:
-            commit = self._front().begin(append)
+            self._front().begin(append, partial(self._committed, given, append))
         except EngineError as error:
             self._refuse(given, len(events), error)
-            return
-        if given.lane == Lane.BACKFILL:
-            self._tasks.start_soon(self._paced, given, append, commit, anyio.current_time())
-        else:
-            commit.add_done_callback(partial(self._committed, given, append))
 
-    async def _paced(self, given: AppendHead, append: Append, commit: asyncio.Future[int], handed_in_at: float) -> None:
-        await asyncio.wait({commit})
-        if not commit.cancelled() and commit.exception() is None:
-            await self._front().paced(given.lane, handed_in_at)
-        self._committed(given, append, commit)
-
-    def _committed(self, given: AppendHead, append: Append, commit: asyncio.Future[int]) -> None:
+    def _committed(self, given: AppendHead, append: Append, result: int | Exception) -> None:
         append.packed = b""  # it is in the journal; the events alone go on
-        error = None if commit.cancelled() else commit.exception()
-        if isinstance(error, EngineError):
-            self._refuse(given, len(append.events), error)
-        elif error is None and not commit.cancelled():
+        if isinstance(result, EngineError):
+            self._refuse(given, len(append.events), result)
+        elif not isinstance(result, Exception):
             if not self._stored:
                 asyncio.get_running_loop().call_soon(self._tell_stored)
-            self._stored.append((given.number, commit.result()))
+            self._stored.append((given.number, result))
 
     def _tell_stored(self) -> None:
         """All of one commit at once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -33,8 +33,9 @@ from engine.adapters.worker_link.messages import (
     framed_append,
     to_worker,
 )
+from engine.callbacks import call
 from engine.core.codec import pack_events
-from engine.core.receipts import ReceiptId
+from engine.core.receipts import receipt_id
 from engine.errors import Overloaded, Stopped
 from engine.model import Append
 
@@ -54,7 +55,7 @@ UNSENT_BYTES = 268_435_456
 class _Unanswered(msgspec.Struct, eq=False):
     events: int
     owner: str
-    id: asyncio.Future[str]  # of its receipt
+    told: Callable[[str | Exception], None]
 
 
 class RemoteIntake(Link):
@@ -96,7 +97,7 @@ class RemoteIntake(Link):
             return Overloaded("busy", detail, BUSY_RETRY_SECONDS)
         return None
 
-    def accept(self, append: Append, /, *, owner: str = "") -> Awaitable[str]:
+    def hand_in(self, append: Append, told: Callable[[str | Exception], None], /, *, owner: str = "") -> None:
         if self._over is not None:
             raise self._over
         packed, count = pack_events(append.events), len(append.events)
@@ -104,10 +105,9 @@ class RemoteIntake(Link):
         parts = framed_append(AppendHead(number, append.source, owner, append.lane), packed)
         if len(packed) >= self._most_bytes:
             raise Overloaded("body-too-large", "the events are too large to be stored together; send fewer at once", 0)
-        self._unanswered[number] = unanswered = _Unanswered(count, owner, asyncio.get_running_loop().create_future())
+        self._unanswered[number] = _Unanswered(count, owner, told)
         self._unanswered_events += count
         self.send(*parts)
-        return unanswered.id
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return self._reports.pop(id, None)
@@ -173,14 +173,10 @@ class RemoteIntake(Link):
         if unanswered is None:
             return
         self._unanswered_events -= unanswered.events
-        if unanswered.id.done():
-            return
         if isinstance(answer, int):
-            receipt = ReceiptId.make(self._journal_id, unanswered.owner, answer, unanswered.events)
-            unanswered.id.set_result(receipt.text())
+            call(unanswered.told, receipt_id(self._journal_id, unanswered.owner, answer, unanswered.events))
         else:
-            unanswered.id.set_exception(answer)
-            unanswered.id.exception()  # read here: who waited may have gone
+            call(unanswered.told, answer)
 
     def _refused(self, message: Refused) -> None:
         refusal = Overloaded(message.problem, message.detail, message.retry_after_seconds)
