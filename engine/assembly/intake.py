@@ -48,10 +48,7 @@ class EngineIntake:
         return id
 
     async def _accept_paced(self, append: Append, owner: str) -> str:
-        handed_in_at = anyio.current_time()
-        first = await self._pipeline.commit.submit(append)
-        await self.paced(append.lane, handed_in_at)
-        return self._receipt_of(append, owner, first)
+        return self._receipt_of(append, owner, await self.begin_paced(append))
 
     def _acknowledge(self, id: asyncio.Future[str], append: Append, owner: str, durable: asyncio.Future[int]) -> None:
         """Whoever wanted the id may have gone meanwhile."""
@@ -70,10 +67,9 @@ class EngineIntake:
         """The commit alone, of an append that has events; its first offset. Raises as `accept` does."""
         return self._pipeline.commit.hand_in(append)
 
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """What the lane's producers wait for beside the commit. `handed_in_at`: loop time."""
-        if lane == Lane.BACKFILL:
-            await self._pipeline.backfill_pace.keep(handed_in_at)
+    async def begin_paced(self, append: Append, /) -> int:
+        """As `begin`, of backfill: it waits for its turn first."""
+        return await self._pipeline.commit_backfill(append)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         known = self._read(id, owner)
@@ -145,8 +141,8 @@ class Closed:
     def begin(self, append: Append, /) -> asyncio.Future[int]:
         raise self._error
 
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """Nobody waits for more than what is durable."""
+    async def begin_paced(self, append: Append, /) -> int:
+        raise self._error
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return None

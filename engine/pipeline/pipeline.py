@@ -70,7 +70,7 @@ class Pipeline:
         for consumer in consumers:
             consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
-        self.backfill_pace = BackfillPace(self.readers)
+        self._backfill_pace = BackfillPace(self.readers)
         self.watchdog = Watchdog(watchdog_seconds, clock=clock, metrics=metrics)
         self._watch()
         self._names = [consumer.name for consumer in consumers]
@@ -114,9 +114,18 @@ class Pipeline:
             self.watchdog.watch("read", read, destination=one.name, patience_seconds=patience)
             self.watchdog.watch("send", sending(one), destination=one.name, patience_seconds=patience)
 
+    async def commit_backfill(self, append: Append) -> int:
+        """As `commit.submit`, at the pace of a backfill."""
+        await self._backfill_pace.enter(len(append.events))
+        try:
+            return await self.commit.submit(append)
+        finally:
+            self._backfill_pace.leave(len(append.events))
+
     def refuse(self) -> None:
         """Accept nothing more; what was handed in already is still committed."""
         self.commit.close_door(Stopped("the engine is draining"))
+        self._backfill_pace.close()
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Let attempts under way finish and write down what became of them; the backlog stays in the journal.
@@ -133,6 +142,7 @@ class Pipeline:
     def close(self, reason: Stopped) -> None:
         """Everything has ended, however it did; whoever still waits hears it."""
         self.commit.close(reason)
+        self._backfill_pace.close()
         self.settler.close(reason)
         self.receipts.release()
         for reader in self.readers:
@@ -158,7 +168,7 @@ class Pipeline:
     def _after_settling(self) -> None:
         for reader in self.readers:
             reader.wake()
-        self.backfill_pace.settled()
+        self._backfill_pace.look_again()
 
     def journal_seconds_left(self) -> float:
         """Until events are refused, if the journal goes on growing as it did; infinite while it does not."""

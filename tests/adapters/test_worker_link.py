@@ -36,8 +36,7 @@ class FakeFront:
         self.begun: list[Append] = []
         self.commits: list[asyncio.Future[int]] = []
         self.error: EngineError | None = None
-        self.pace = asyncio.Event()
-        self.paced_lanes: list[Lane] = []
+        self.pace, self.waiting = asyncio.Event(), 0
         self.settles = asyncio.Event()
         self.given_up = 0
         self.asked: list[tuple[str, str, float]] = []
@@ -52,9 +51,12 @@ class FakeFront:
         self.commits.append(asyncio.get_running_loop().create_future())
         return self.commits[-1]
 
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        self.paced_lanes.append(lane)
+    async def begin_paced(self, append: Append, /) -> int:
+        assert append.lane == Lane.BACKFILL
+        self.waiting += 1
+        self.arrived.set()
         await self.pace.wait()
+        return await self.begin(append)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         return {"id": id, "state": "settled", "destinations": {"demo": {"pending": 0}}} if owner == "aep" else None
@@ -251,17 +253,29 @@ async def test_an_answer_that_comes_after_the_worker_has_gone_goes_nowhere() -> 
             await one
 
 
-async def test_a_backfill_is_answered_at_its_pace_and_holds_nobody_else_up() -> None:
+async def test_a_backfill_waits_for_its_turn_and_holds_nobody_else_up() -> None:
     async with linked() as pair:
         slow, quick = handed(pair, 1, lane=Lane.BACKFILL), handed(pair, 1)
-        await pair.front.arrives(2)
+        await pair.front.until(lambda: pair.front.waiting == 1)
+        await pair.front.arrives(1)
         pair.front.commits[0].set_result(0)
-        pair.front.commits[1].set_result(1)
-        await quick
+        assert await quick == ReceiptId.make(JOURNAL, "aep", 0, 1).text()
         assert not slow.done()
         pair.front.pace.set()
-        assert await slow == ReceiptId.make(JOURNAL, "aep", 0, 1).text()
-        assert pair.front.paced_lanes == [Lane.BACKFILL]
+        await pair.front.arrives(2)
+        pair.front.commits[1].set_result(1)
+        assert await slow == ReceiptId.make(JOURNAL, "aep", 1, 1).text()
+
+
+async def test_a_refusal_of_backfill_is_nobody_elses_and_gives_back_the_quota() -> None:
+    async with linked() as pair:
+        pair.front.error = Overloaded("backfill-behind", "too much", 7.0)
+        pair.front.pace.set()
+        with pytest.raises(Overloaded) as refused:
+            await handed(pair, 3, lane=Lane.BACKFILL)
+        assert (refused.value.type, refused.value.retry_after_seconds) == ("backfill-behind", 7.0)
+        assert pair.taken == [("aep", 3), ("aep", -3)]
+        assert pair.worker.refusal() is None
 
 
 async def test_receipts_are_waited_for_at_the_core() -> None:

@@ -52,8 +52,8 @@ class Front(Protocol):
     def begin(self, append: Append, /) -> asyncio.Future[int]:
         """The first offset, once the append is durable. Raises Overloaded (nothing written) and Stopped."""
 
-    async def paced(self, lane: Lane, handed_in_at: float, /) -> None:
-        """Wait as long as a producer of that lane has to wait for its answer beyond durability."""
+    async def begin_paced(self, append: Append, /) -> int:
+        """As `begin`, of backfill: it waits for its turn first."""
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None: ...
 
@@ -151,31 +151,36 @@ class CoreEnd(Link):
         if wait > 0:
             self.tell(Refused(given.number, problem="quota", detail=QUOTA, retry_after_seconds=wait))
             return
+        if given.lane == Lane.BACKFILL:
+            self._tasks.start_soon(self._paced, given, append)
+            return
         try:
             commit = self._front().begin(append)
         except EngineError as error:
             self._refuse(given, len(events), error)
             return
-        if given.lane == Lane.BACKFILL:
-            self._tasks.start_soon(self._paced, given, append, commit, anyio.current_time())
-        else:
-            commit.add_done_callback(partial(self._committed, given, append))
+        commit.add_done_callback(partial(self._committed, given, append))
 
-    async def _paced(self, given: AppendHead, append: Append, commit: asyncio.Future[int], handed_in_at: float) -> None:
-        await asyncio.wait({commit})
-        if not commit.cancelled() and commit.exception() is None:
-            await self._front().paced(given.lane, handed_in_at)
-        self._committed(given, append, commit)
+    async def _paced(self, given: AppendHead, append: Append) -> None:
+        try:
+            first = await self._front().begin_paced(append)
+        except EngineError as error:
+            self._refuse(given, len(append.events), error)
+        else:
+            self._answer(given, append, first)
 
     def _committed(self, given: AppendHead, append: Append, commit: asyncio.Future[int]) -> None:
-        append.packed = b""  # it is in the journal; the events alone go on
         error = None if commit.cancelled() else commit.exception()
         if isinstance(error, EngineError):
             self._refuse(given, len(append.events), error)
         elif error is None and not commit.cancelled():
-            if not self._stored:
-                asyncio.get_running_loop().call_soon(self._tell_stored)
-            self._stored.append((given.number, commit.result()))
+            self._answer(given, append, commit.result())
+
+    def _answer(self, given: AppendHead, append: Append, first: int) -> None:
+        append.packed = b""  # it is in the journal; the events alone go on
+        if not self._stored:
+            asyncio.get_running_loop().call_soon(self._tell_stored)
+        self._stored.append((given.number, first))
 
     def _tell_stored(self) -> None:
         """All of one commit at once."""
