@@ -12,7 +12,7 @@ from benchmarks.commands import options_of, parser
 from benchmarks.console import show
 from benchmarks.processes import Failed, run_async
 from benchmarks.result import Run, read, write
-from benchmarks.scenarios.registry import Scenario, scenarios
+from benchmarks.scenarios.registry import Scenario, scenarios, sized
 from benchmarks.session import run
 from benchmarks.variant import BadFragment, Variant
 from engine.bench.report import console, plain_table
@@ -44,7 +44,7 @@ def _run(given: argparse.Namespace) -> int:
     variant = Variant(fragments=tuple(given.variant))
     variant.config({})  # says what is wrong with a fragment before anything starts
     quick = given.quick and not given.names and not given.all
-    wanted = chosen(QUICK_NAMES if quick else given.names, everything=given.all)
+    wanted = sized(chosen(QUICK_NAMES if quick else given.names, everything=given.all), given.size or 0)
     found = run_async(run(wanted, [variant], options_of(given), system_cores=given.cores))
     return keep(found, given)
 
@@ -53,12 +53,13 @@ def _compare(given: argparse.Namespace) -> int:
     variants = [Variant(name=name, fragments=tuple(it)) for name, it in (("a", given.a), ("b", given.b))]
     for variant in variants:
         variant.config({})
-    found = run_async(check.compare(chosen(given.names or check.NAMES), variants, options_of(given), given.cores))
+    wanted = sized(chosen(given.names or check.NAMES), given.size or 0)
+    found = run_async(check.compare(wanted, variants, options_of(given), given.cores))
     return keep(found, given)
 
 
 def _check(given: argparse.Namespace) -> int:
-    wanted = chosen(given.names or check.NAMES)
+    wanted = sized(chosen(given.names or check.NAMES), given.size or 0)
     found = check.against(given.base, wanted, options_of(given), given.cores)
     keep(found, given)
     return check.verdict(found)

@@ -23,6 +23,9 @@ from benchmarks.systems import Unavailable
 from benchmarks.variant import BadFragment, Variant
 from engine.bench.machine import machine
 
+EXPECTED = (Failed, Unavailable, BadFragment, OSError)
+"""What keeps a scenario from being measured, and no others."""
+
 PACKAGES = ("aiohttp", "aiolimiter", "httptools", "msgspec", "orjson", "uvloop")
 
 
@@ -62,8 +65,22 @@ async def run(
 async def measured(bench: Bench, scenario: Scenario, variants: Sequence[Variant]) -> list[Subject]:
     try:
         return await scenario.measure(bench, variants)
-    except (Failed, Unavailable, BadFragment, OSError) as error:
-        return [Subject(scenario=scenario.name, system="engine", status="not measured", reason=str(error))]
+    except EXPECTED as error:
+        return [out_of_reach(scenario, error)]
+    except ExceptionGroup as group:  # of tasks that run beside each other
+        expected, others = group.split(EXPECTED)
+        if expected is None or others is not None:
+            raise
+        return [out_of_reach(scenario, _first(expected))]
+
+
+def out_of_reach(scenario: Scenario, error: Exception) -> Subject:
+    return Subject(scenario=scenario.name, system="engine", status="not measured", reason=str(error))
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, ExceptionGroup) else inner
 
 
 def new_run(kind: Literal["run", "compare", "soak", "sizing"], bench: Bench) -> Run:

@@ -24,13 +24,16 @@ PHASE_SECONDS = 300.0
 
 async def events(bench: Bench, variants: Sequence[Variant]) -> list[Subject]:
     """One engine an amount, from an empty folder, ledger on, 100 events a request."""
-    largest, found = bench.options.size or EVENTS[-1], []
+    amounts, found = amounts_to(bench.options.size or EVENTS[-1]), []
     for variant in variants:
-        subjects = [
-            await _events(bench, variant, min(it, largest)) for it in EVENTS if it <= largest or it == EVENTS[0]
-        ]
+        subjects = [await _events(bench, variant, it) for it in amounts]
         found += with_exponent(subjects, variant.name, "cpu_seconds")
     return found
+
+
+def amounts_to(largest: int) -> list[int]:
+    """The usual ones up to the largest, and that itself."""
+    return [*(it for it in EVENTS if it < largest), largest]
 
 
 async def _events(bench: Bench, variant: Variant, amount: int) -> Subject:

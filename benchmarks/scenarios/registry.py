@@ -9,6 +9,7 @@ import msgspec
 from benchmarks.bench import Bench
 from benchmarks.peers import ingress
 from benchmarks.peers import kinds as peers
+from benchmarks.processes import Failed
 from benchmarks.result import Subject
 from benchmarks.scenarios import growth
 from benchmarks.scenarios.backfill import backfill
@@ -32,7 +33,8 @@ Measure = Callable[[Bench, Variants], Awaitable[list[Subject]]]
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """`short`: part of ``make bench`` too; all are part of ``FULL=1``. `seconds`: about how long it takes."""
+    """`short`: part of ``make bench`` too; all are part of ``FULL=1``. `seconds`: about how long it takes.
+    `least_size`: below that it cannot measure anything; 0 if it has no size."""
 
     name: str
     what: str
@@ -40,6 +42,8 @@ class Scenario(msgspec.Struct, frozen=True):
     short: bool = False
     seconds: int = 20
     variants: bool = True  # measures whichever engines it is given, side by side
+    least_size: int = 0
+    unit: str = ""  # of the size
 
 
 def traffic(name: str, what: str, traffic: Traffic, *, short: bool = False, seconds: int = 20) -> Scenario:
@@ -165,14 +169,50 @@ def _ingress_of(n: int) -> Scenario:
 def _sizes() -> list[Scenario]:
     return [
         Scenario("sizing", "a rule for CPU from three measurements, and what it foretells", sizing, True, 40),
-        Scenario("sink", "the sink and the sandbox, what each costs", sink_cost, True, 15),
-        Scenario("growth", "cost over 10,000 to 1,000,000 events", growth.events, seconds=90),
-        Scenario("fleet", "1, 10 and 100 destinations", growth.fleet, seconds=60),
-        Scenario("memory", "1,000,000 pending profiles", memory, seconds=120),
-        Scenario("recovery", "a restart with 1,000,000 events in the journal", recovery, seconds=150),
-        Scenario("outage", "the destination away for 60 s, and catching up", outage, seconds=120),
-        Scenario("backfill", "1,000,000 profiles beside live traffic", backfill, seconds=420),
+        Scenario(
+            "sink", "the sink and the sandbox, what each costs", sink_cost, True, 15, least_size=100, unit="events"
+        ),
+        Scenario(
+            "growth", "cost over 10,000 to 1,000,000 events", growth.events, seconds=90, least_size=100, unit="events"
+        ),
+        Scenario("fleet", "1, 10 and 100 destinations", growth.fleet, seconds=60, least_size=100, unit="deliveries"),
+        Scenario("memory", "1,000,000 pending profiles", memory, seconds=120, least_size=1_000, unit="profiles"),
+        Scenario(
+            "recovery",
+            "a restart with 1,000,000 events in the journal",
+            recovery,
+            seconds=150,
+            least_size=1,
+            unit="events",
+        ),
+        Scenario(
+            "outage",
+            "the destination away for 60 s, and catching up",
+            outage,
+            seconds=120,
+            least_size=1,
+            unit="seconds",
+        ),
+        Scenario(
+            "backfill",
+            "1,000,000 profiles beside live traffic",
+            backfill,
+            seconds=420,
+            least_size=1_000,
+            unit="profiles",
+        ),
     ]
+
+
+def sized(wanted: Sequence[Scenario], size: int) -> list[Scenario]:
+    """Raises Failed when a size is given (not 0) that none of them has, or that is too small for one that has it."""
+    having = [it for it in wanted if it.least_size]
+    if size and not having:
+        raise Failed(f"none of {', '.join(it.name for it in wanted)} has a size; leave out --size")
+    for it in having:
+        if size and size < it.least_size:
+            raise Failed(f"--size {size:,} is too small for {it.name!r}: at least {it.least_size:,} {it.unit}")
+    return list(wanted)
 
 
 def scenarios() -> dict[str, Scenario]:

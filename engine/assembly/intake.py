@@ -11,7 +11,7 @@ import anyio
 from engine.callbacks import future_of
 from engine.core.receipts import ReceiptId, Tracker, read_id, receipt_id
 from engine.errors import Overloaded, Stopped
-from engine.model import Append, Lane
+from engine.model import Append
 from engine.pipeline import Pipeline
 from engine.pipeline.commit import Told
 
@@ -52,8 +52,7 @@ class EngineIntake:
 
     def begin(self, append: Append, told: Told, /) -> None:
         """As `hand_in`, for who needs the first offset alone."""
-        commit = self._pipeline.commit
-        commit.hand_in(append, self._pipeline.backfill_pace.paced(told) if append.lane == Lane.BACKFILL else told)
+        self._pipeline.hand_in(append, told)
 
     def receipt(self, id: str, /, *, owner: str = "") -> dict[str, object] | None:
         known = self._read(id, owner)

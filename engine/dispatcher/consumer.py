@@ -139,7 +139,7 @@ class Consumer:
     def _take_events(self, append: Append, tracker: Tracker | None, accounted: Mapping[bytes, int] | None) -> None:
         add, lane, at, takes, taken = self.coalescer.add_all, append.lane, append.accepted_at, int(self.policy.takes), 0
         certain, still = not self.recovering, self.still_seconds()
-        if accounted is None:
+        if not accounted or accounted.keys().isdisjoint([event.key for event in append.events]):
             taken = add(
                 append.events, append.first, lane, at, takes, certain=certain, still_seconds=still, tracker=tracker
             )

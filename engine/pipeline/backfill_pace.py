@@ -1,62 +1,130 @@
-"""The pace of a backfill: its acknowledgement waits while readers are busy putting backfill on disk.
+"""The pace of a backfill: it is let in as fast as what is too much of it in memory can be put on disk.
 
-The journal is read in order, so a live event waits for all backfill ahead of it that was not read yet. A producer that
-sends the next request when it has its answer is slowed down to what can be read; nothing is refused by this.
+The journal is read in order, so a live event waits for all backfill ahead of it. A request of backfill therefore waits
+before its commit, in the order of arrival, while copies to disk are behind; one that cannot be let in soon is refused.
+However many connections there are, live events find room in memory. Nobody else waits here.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from engine.callbacks import call
+from engine.errors import EngineError, Overloaded
+from engine.model import Append
 from engine.pipeline.commit import Told
 from engine.pipeline.reader import Reader
 
 LONGEST_SECONDS = 1.0
 """From the moment a request was handed in: with the commit itself it has to stay below what a producer waits for."""
 
+AT_ONCE_EVENTS = 5_000
+"""So much backfill at most is on its way into the journal: a live event waits for the commit ahead of it."""
+
+WAITING_EVENTS = 50_000
+"""Backfill that may wait here, in memory; beyond that it is refused at once."""
+
+UNKNOWN_RETRY_SECONDS, SHORTEST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 5.0, 1.0, 60.0
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    append: Append
+    told: Told
+    until: float
+
 
 class BackfillPace:
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = readers
-        self._waiting: deque[tuple[float, Told, int]] = deque()
-        self._alarm: asyncio.TimerHandle | None = None
+    """`commit`: see `CommitStage.hand_in`."""
 
-    def paced(self, told: Told) -> Told:
-        """To be told instead, of a commit that is handed in now: passes it on once no reader is behind because of
-        backfill, or after so long that an answer has to come."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LONGEST_SECONDS
+    def __init__(self, readers: Sequence[Reader], commit: Callable[[Append, Told], None]) -> None:
+        self._readers, self._commit = readers, commit
+        self._waiting: deque[_Waiting] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._committing = 0
+        self._waiting_events = 0
+        self._waits_since = 0.0
+        self._let_in = 0  # events, since somebody had to wait
+        self._closed = False
+
+    def hand_in(self, append: Append, told: Told) -> None:
+        """As `CommitStage.hand_in`, of backfill: it waits for its turn first, and is told Overloaded when that does not
+        come soon."""
+        if not self._waiting and self._may_go():
+            self._let(append, told)
+            return
+        events, loop = len(append.events), asyncio.get_running_loop()
+        if self._waiting and self._waiting_events + events > WAITING_EVENTS:
+            raise self._refusal(events)
+        if not self._waiting:
+            self._waits_since, self._let_in = loop.time(), 0
+        self._waiting.append(_Waiting(append, told, loop.time() + LONGEST_SECONDS))
+        self._waiting_events += events
+        self._set_alarm(loop)
+
+    def look_again(self) -> None:
+        """Copies may have become durable, or backfill may have been committed."""
+        while self._waiting and self._may_go():
+            waiting = self._next()
+            try:
+                self._let(waiting.append, waiting.told)
+            except EngineError as error:
+                call(waiting.told, error)
+
+    def close(self) -> None:
+        """Nobody waits here any more: the commit stage says why nothing is accepted."""
+        self._closed = True
+        self.look_again()
+
+    def _let(self, append: Append, told: Told) -> None:
+        events = len(append.events)
 
         def committed(result: int | Exception) -> None:
-            if isinstance(result, Exception) or not self._is_behind():
-                told(result)
-                return
-            self._waiting.append((until, told, result))
-            if self._alarm is None:
-                self._alarm = loop.call_at(until, self._ring)
+            self._committing -= events
+            call(told, result)
+            self.look_again()
 
-        return committed
+        self._committing += events
+        try:
+            self._commit(append, committed)
+        except EngineError:
+            self._committing -= events
+            raise
+        self._let_in += events
 
-    def settled(self) -> None:
-        """Copies may have become durable: whoever waits may go on."""
-        if self._waiting and not self._is_behind():
-            self._release(float("inf"))
+    def _next(self) -> _Waiting:
+        waiting = self._waiting.popleft()
+        self._waiting_events -= len(waiting.append.events)
+        return waiting
 
-    def _is_behind(self) -> bool:
-        return any(reader.is_behind_for_backfill() for reader in self._readers)
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._alarm is None and self._waiting:
+            self._alarm = loop.call_at(self._waiting[0].until, self._ring, loop)
 
-    def _ring(self) -> None:
-        self._alarm = None
-        loop = asyncio.get_running_loop()
-        self._release(loop.time())
-        if self._waiting:
-            self._alarm = loop.call_at(self._waiting[0][0], self._ring)
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Whoever has waited for too long is refused."""
+        self._alarm, now = None, loop.time()
+        while self._waiting and self._waiting[0].until <= now:
+            waiting = self._next()
+            call(waiting.told, self._refusal(len(waiting.append.events)))
+        self._set_alarm(loop)
 
-    def _release(self, now: float) -> None:
-        """Those whose time is over; they wait in the order in which they were handed in."""
-        while self._waiting and self._waiting[0][0] <= now:
-            _, told, first = self._waiting.popleft()
-            call(told, first)
+    def _may_go(self) -> bool:
+        committing = self._committing
+        if self._closed:
+            return True
+        return committing < AT_ONCE_EVENTS and not any(it.has_enough_backfill(committing) for it in self._readers)
+
+    def _refusal(self, events: int) -> Overloaded:
+        """Come back when those that wait now have been let in, at the pace at which others were."""
+        detail = "backfill comes faster than what is too much for memory can be put on disk"
+        return Overloaded("backfill-behind", detail, self._retry_after_seconds(self._waiting_events + events))
+
+    def _retry_after_seconds(self, events: int) -> float:
+        elapsed = asyncio.get_running_loop().time() - self._waits_since
+        if not self._let_in or elapsed <= 0:
+            return UNKNOWN_RETRY_SECONDS
+        return min(LONGEST_RETRY_SECONDS, max(SHORTEST_RETRY_SECONDS, events * elapsed / self._let_in))

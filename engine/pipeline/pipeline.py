@@ -18,9 +18,9 @@ from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher import Account, Consumer
 from engine.errors import NoSpace, Stopped
 from engine.metrics import Metrics
-from engine.model import Append
+from engine.model import Append, Lane
 from engine.pipeline.backfill_pace import BackfillPace
-from engine.pipeline.commit import CommitStage
+from engine.pipeline.commit import CommitStage, Told
 from engine.pipeline.eraser import Eraser
 from engine.pipeline.reader import Reader
 from engine.pipeline.settler import Settler
@@ -70,7 +70,7 @@ class Pipeline:
         for consumer in consumers:
             consumer.holding.eraser = self.eraser
         self.readers = [Reader(consumer, journal, state, self.receipts, self.settler.lock) for consumer in consumers]
-        self.backfill_pace = BackfillPace(self.readers)
+        self._backfill_pace = BackfillPace(self.readers, self.commit.hand_in)
         self.watchdog = Watchdog(watchdog_seconds, clock=clock, metrics=metrics)
         self._watch()
         self._names = [consumer.name for consumer in consumers]
@@ -114,9 +114,14 @@ class Pipeline:
             self.watchdog.watch("read", read, destination=one.name, patience_seconds=patience)
             self.watchdog.watch("send", sending(one), destination=one.name, patience_seconds=patience)
 
+    def hand_in(self, append: Append, told: Told) -> None:
+        """To the commit stage; see there. Backfill goes in at its pace."""
+        (self._backfill_pace if append.lane == Lane.BACKFILL else self.commit).hand_in(append, told)
+
     def refuse(self) -> None:
         """Accept nothing more; what was handed in already is still committed."""
         self.commit.close_door(Stopped("the engine is draining"))
+        self._backfill_pace.close()
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Let attempts under way finish and write down what became of them; the backlog stays in the journal.
@@ -133,6 +138,7 @@ class Pipeline:
     def close(self, reason: Stopped) -> None:
         """Everything has ended, however it did; whoever still waits hears it."""
         self.commit.close(reason)
+        self._backfill_pace.close()
         self.settler.close(reason)
         self.receipts.release()
         for reader in self.readers:
@@ -159,7 +165,7 @@ class Pipeline:
     def _after_settling(self) -> None:
         for reader in self.readers:
             reader.wake()
-        self.backfill_pace.settled()
+        self._backfill_pace.look_again()
 
     def journal_seconds_left(self) -> float:
         """Until events are refused, if the journal goes on growing as it did; infinite while it does not."""

@@ -9,7 +9,8 @@ import anyio
 
 from engine.core.receipts import Receipts, Tracker
 from engine.dispatcher.consumer import Consumer
-from engine.model import Append
+from engine.dispatcher.holding import BACKFILL_SHARE
+from engine.model import Append, Lane
 from engine.ports import Journal, State
 
 logger = logging.getLogger("engine.pipeline")
@@ -19,6 +20,10 @@ HELD_AT_ONCE = 500
 
 BEHIND_EVENTS = 500
 """More than this that was not read yet is much, for a live event behind it."""
+
+BACKFILL_OVER, ROOM_SHARE = 5_000, 0.75
+"""Backfill profiles in memory beyond their share, until they are on disk: so many, at most this part of the room that
+is left beside that share, so that live events are taken in as they come."""
 
 
 class Reader:
@@ -31,6 +36,8 @@ class Reader:
         self._lock = settling
         self._held_after = 0
         self._at_once = max(1, min(HELD_AT_ONCE, consumer.policy.max_profiles // 4))
+        self._share = int(consumer.policy.max_profiles * BACKFILL_SHARE)
+        self._over_allowed = min(BACKFILL_OVER, int((consumer.policy.max_profiles - self._share) * ROOM_SHARE))
         self._next = 0
         self._followed: Tracker | None = None  # whose events were read from the journal last
         self._wake = asyncio.Event()
@@ -44,6 +51,8 @@ class Reader:
         if at_tail and not consumer.recovering and consumer.room() >= len(append.events):
             consumer.take(append, self._receipts.get(append.first))
             consumer.account.wake()
+            if consumer.holding.over():
+                self._wake.set()
         else:
             self._wake.set()
 
@@ -52,11 +61,20 @@ class Reader:
         if self.consumer.position < self._next or self.consumer.books.held_profiles or self.consumer.holding.over():
             self._wake.set()
 
-    def is_behind_for_backfill(self) -> bool:
-        """Is there much that was not read yet, while backfill is on its way to disk? One that is behind for another
-        reason, because nothing leaves for example, is not waited for."""
-        behind = self._next - self.consumer.position
-        return behind > BEHIND_EVENTS and self.consumer.coalescer.copies_under_way > 0
+    def has_enough_backfill(self, coming: int) -> bool:
+        """Is so much backfill in memory, with as much as is coming, that more of it would be in the way of live events
+        until copies are on disk? One that is behind for another reason, because nothing leaves for example, is not
+        waited for."""
+        consumer, coalescer = self.consumer, self.consumer.coalescer
+        if consumer.recovering:
+            return False
+        if self._next - consumer.position > BEHIND_EVENTS and coalescer.copies_under_way > 0:
+            return True
+        over = consumer.holding.over()
+        if over and not consumer.room():
+            return True
+        soon = min(coalescer.ready_in(Lane.BACKFILL), len(coalescer) - self._share) + coming if coming else 0
+        return max(over, soon) > self._over_allowed
 
     async def recover(self, journal_next: int, dispatching: bool) -> None:
         """Read [watermark, read_to) whole, dropping what is settled or held, before the first dispatch: whatever a

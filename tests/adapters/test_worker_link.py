@@ -267,6 +267,16 @@ async def test_an_answer_that_fails_holds_nobody_else_up() -> None:
         assert not pair.worker.closed.is_set()
 
 
+async def test_a_refusal_of_backfill_is_nobody_elses_and_gives_back_the_quota() -> None:
+    async with linked() as pair:
+        pair.front.error = Overloaded("backfill-behind", "too much", 7.0)
+        with pytest.raises(Overloaded) as refused:
+            await handed(pair, 3, lane=Lane.BACKFILL)
+        assert (refused.value.type, refused.value.retry_after_seconds) == ("backfill-behind", 7.0)
+        assert pair.taken == [("aep", 3), ("aep", -3)]
+        assert pair.worker.refusal() is None
+
+
 async def test_receipts_are_waited_for_at_the_core() -> None:
     async with linked() as pair:
         asked = asyncio.create_task(pair.worker.settled("receipt", 5.0, owner="aep"))

@@ -97,7 +97,14 @@ def test_what_cannot_start_has_a_reason_and_no_figure(tmp_path: Path) -> None:
     assert "Not measured" in done.stdout
 
 
-@pytest.mark.parametrize(("arguments", "said"), [(["run", "arry-10"], "arry-10"), (["run", "--variant", "x"], "'x'")])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "arry-10"], "arry-10"),
+        (["run", "--variant", "x"], "'x'"),
+        (["run", "fleet", "--size", "99"], "too small for 'fleet': at least 100 deliveries"),
+    ],
+)
 def test_a_slip_is_named_before_anything_starts(arguments: list[str], said: str, tmp_path: Path) -> None:
     done, found = run(arguments, tmp_path)
     assert (done.returncode, found) == (2, None)

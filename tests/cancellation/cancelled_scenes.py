@@ -485,8 +485,8 @@ class Overflow(Scene):
 
     async def play(self, engine: Engine) -> None:
         await self.call("pause", engine.pause("plain"))
-        for begin in range(0, 60, 20):
-            await self.submit(engine, *(f"old{n}" for n in range(begin, begin + 20)), lane="backfill")
+        batches = [[f"old{n}" for n in range(begin, begin + 20)] for begin in range(0, 60, 20)]
+        await self.together(*(self.submitting(engine, *batch, lane="backfill") for batch in batches))
         await self.submit(engine, *(f"old{n}" for n in range(6)))
         await anyio.sleep(1.0)
         await self.forget(engine, "old7")

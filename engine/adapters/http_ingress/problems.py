@@ -21,6 +21,7 @@ STOPPED_RETRY_SECONDS = 5.0
 
 TYPES: dict[str, tuple[int, str]] = {
     "answer-timeout": (503, "The answer was not ready in time"),
+    "backfill-behind": (503, "Too much backfill at once"),
     "bad-request": (400, "The request cannot be understood"),
     "body-timeout": (408, "The body came too slowly"),
     "body-too-large": (413, "The body is too large"),
