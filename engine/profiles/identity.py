@@ -6,10 +6,10 @@ provider's habits are folded in: dots and ``+tag`` stay.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from functools import lru_cache
+from hashlib import sha256
 
 MAX_LOCAL_OCTETS = 64
 MAX_ADDRESS_OCTETS = 254
@@ -74,7 +74,7 @@ def _normalise_international(text: str) -> str | None:
 
 def key_of(normalised: str) -> bytes:
     """SHA-256 of a normalised address, 32 bytes."""
-    return hashlib.sha256(normalised.encode()).digest()
+    return sha256(normalised.encode()).digest()
 
 
 def key_of_address(text: str) -> bytes:

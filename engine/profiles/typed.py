@@ -130,7 +130,7 @@ class TypedPath:
             records = list(map(_members, raws))
         except (ValueError, RecursionError):
             return None
-        if not _nothing_lost(encode(records), raws, -1):
+        if not _nothing_lost([encode(records)], raws):
             return None
         return [
             encode({name: raw for name, raw in it.items() if name not in names or bytes(raw) not in _NOTHING})
@@ -138,28 +138,29 @@ class TypedPath:
         ]
 
     def _together(self, records: list[Typed], raws: Sequence[bytes], size: int) -> list[Event] | None:
-        """`size`: that of an array of the records, if nothing in `raws` could be written shorter."""
-        if not _nothing_lost(self._encode(records), raws, size):
-            return None
-        events = self._events(records)
-        return events if clean(b",".join([event.content for event in events])) else None
-
-    def _events(self, records: list[Typed]) -> list[Event]:
-        """Raises ValueError where one is not plain."""
-        encode, rules, events = self._encode, self._rules, list[Event]()
+        """`size`: that of an array of the records, if nothing in `raws` could be written shorter. Raises ValueError
+        where one is not plain."""
+        encode, rules, events, again = self._encode, self._rules, list[Event](), list[bytes]()
         for record in records:
+            written = b""  # the record as it was read
             if rules:
+                written = encode(record)
                 self._apply(rules, record)
             email = normalise_email(record.email) if record.email else None
             if email is None:
-                raise NotPlain
-            record.email = email
+                return None
+            if email != record.email:
+                record.email, size = email, -1
             audiences = timestamp = consents = None
             if record.audiences is not None or record.timestamp is not UNSET or record.consents is not UNSET:
+                written = written or encode(record)
                 audiences, timestamp, consents = self._aside(record)
+            content = encode(record)
+            again.append(written or content)
             traits = traits_at(record.countryid, record.state)
-            events.append(Event(key_of(email), encode(record), traits, audiences, timestamp, consents=consents))
-        return events
+            events.append(Event(key_of(email), content, traits, audiences, timestamp, consents=consents))
+        plain = _nothing_lost(again, raws, size) and clean(b",".join([event.content for event in events]))
+        return events if plain else None
 
     def _apply(self, rules: TypedRules, record: Typed) -> None:
         """Put what the rules find under the fields' names, and take away what they looked at."""
@@ -238,12 +239,16 @@ def _may_say_nothing(raw: bytes) -> bool:
     return any(nothing in raw for nothing in _NOTHING)
 
 
-def _nothing_lost(again: bytes, raws: Sequence[bytes], size: int) -> bool:
+def _nothing_lost(again: Sequence[bytes], raws: Sequence[bytes], size: int = -1) -> bool:
     """Whether the records as they are written again hold all that was read. What is equal in length is equal: no text
     and no key is written longer than it was read."""
-    if len(again) == size:
+    if sum(map(len, again)) + len(again) + 1 == size:
         return True
-    return not any(map(escapes_quotes, raws)) and again.count(b'"') == sum(raw.count(b'"') for raw in raws)
+    return not any(map(escapes_quotes, raws)) and _quotes(again) == _quotes(raws)
+
+
+def _quotes(raws: Sequence[bytes]) -> int:
+    return sum(raw.count(b'"') for raw in raws)
 
 
 def clean(contents: bytes) -> bool:

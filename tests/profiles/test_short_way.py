@@ -187,6 +187,8 @@ odd_records = records | st.sampled_from(
 @given(st.sampled_from([*PAIRS]), st.lists(records, max_size=5), st.sampled_from([b",", b" , ", b",\n"]))
 @example("plain", [b'{"email":"a@a.com","city":"a","city":"b"}', b'{"email":"b@a.com"}'], b",")
 @example("rules", [b'{"mail":"a@a.com","given":"a","given":"b"}', b'{"mail":"b@a.com","city":"x"}'], b",")
+@example("plain", [b'{"email":"a@a.com","city":null,"shoe":null}', b'{"email":"b@a.com","city":""}'], b",")
+@example("plain", [b'{"email":"%s@a.com","city":"a","city":"b"}' % (11 * "İ").encode()], b",")
 @example(
     "plain", [b'{"email":"a@a.com","city":"a","city":"b","audiences":{"a%s":%s}}' % (4 * rb"\u0022", STANDING)], b","
 )
