@@ -402,6 +402,13 @@ class PurgesTheRowToo(KeptInMemory):
         return purged
 
 
+class ForgetsItsLetters(KeptInMemory):
+    """It keeps verdicts only for the ledger that it has not got."""
+
+    def keeps_verdicts(self, consumer: str, /) -> bool:
+        return False
+
+
 class KeepsTheLedger(KeptInMemory):
     """A consumer that is added again finds the counts of the old one."""
 
@@ -456,6 +463,7 @@ STATES = [
     (PagesOverlap, "held_profiles_come_in_pages"),
     (FiltersByOneCondition, "every_condition_of_a_filter_has_to_hold"),
     (PurgesTheRowToo, "purged_letters_keep_their_place_and_lose_their_content"),
+    (ForgetsItsLetters, "the_verdicts_of_a_consumer_with_letters_are_kept"),
     (KeepsTheLedger, "a_consumer_that_is_added_again_starts_with_an_empty_ledger_and_keeps_its_letters"),
 ]
 MODELLED = (

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from engine.model import HeldKind, LetterState
 from engine.ports import LetterFilter
 from engine.testing.contracts.harness import key_of, promise
-from engine.testing.contracts.state_data import NOW, consumer_of, key_state, letter, settle, waiting
+from engine.testing.contracts.state_data import (
+    NOW,
+    consumer_of,
+    entry_of,
+    key_state,
+    letter,
+    settle,
+    verdict,
+    waiting,
+)
 
 if TYPE_CHECKING:
     from engine.ports import State
@@ -84,6 +93,17 @@ class Letters:
             HeldKind.DEAD,
             LetterState.KEPT,
         )
+
+    @promise
+    async def test_the_verdicts_of_a_consumer_with_letters_are_kept(self, trial: StateTrial) -> None:
+        """A letter that is handed in again has to find out what has overtaken it."""
+        state = await trial.open("plain")
+        await settle(state, hold=[letter("lea", 1)])
+        for _ in range(2):
+            assert state.keeps_verdicts("plain")
+            await settle(state, verdicts=[verdict("lea", 5, confirmed=5)], watermark=8)
+            assert (await entry_of(state, "lea")).confirmed_through == 5
+            state = await trial.reopen(state)
 
     @promise
     async def test_letters_come_in_pages(self, trial: StateTrial) -> None:
