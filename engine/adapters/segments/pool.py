@@ -20,6 +20,7 @@ from engine.errors import NoSpace
 SLICE_BYTES = 1 << 20
 KEPT_SPARES = 2
 BLOCK_BYTES = 4_096
+_ZEROS = bytes(SLICE_BYTES)
 
 
 def whole_blocks(size: int) -> int:
@@ -162,7 +163,7 @@ class Pool:
 
     def _write_slice(self, filling: _Filling) -> None:
         length = min(SLICE_BYTES, filling.size - filling.position)
-        filling.file.write(filling.position, bytes(length))
+        filling.file.write(filling.position, _ZEROS[:length])
         filling.file.sync()
         filling.position += length
 
