@@ -31,8 +31,9 @@ FRONT_EVENTS = 100_000
 COMMIT_EVENTS = 5_000
 """Events in one commit: bounds how long one fsync and one hand-over may take."""
 
-GATHER_SECONDS = 0.001
-"""A commit waits no longer for more to share it."""
+GATHER_SECONDS, GATHERED = 0.001, 16
+"""A commit waits no longer for more to share it, nor for more appends: among so many its cost is small, and while it is
+on its way to the disk the others are read."""
 
 PROBE_SECONDS = 1.0
 """How often a full journal is asked whether there is room again."""
@@ -143,7 +144,7 @@ class CommitStage:
 
         def look(known: int) -> None:
             waiting = len(self._front)
-            if known < waiting and self._front_events < COMMIT_EVENTS and self._clock.monotonic() < until:
+            if known < waiting < GATHERED and self._clock.monotonic() < until:
                 loop.call_soon(look, waiting)
             else:
                 self._gathered.set()

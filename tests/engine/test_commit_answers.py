@@ -11,7 +11,7 @@ from engine.core.drain_rate import DrainRate
 from engine.errors import Stopped
 from engine.metrics import Metrics
 from engine.model import Append, Event
-from engine.pipeline.commit import GATHER_SECONDS, CommitStage
+from engine.pipeline.commit import GATHER_SECONDS, GATHERED, CommitStage
 from engine.ports import Clock
 from engine.testing.clock import VirtualClock, run_virtual
 
@@ -91,6 +91,22 @@ def test_what_comes_turn_by_turn_of_the_loop_shares_a_commit() -> None:
             await asyncio.sleep(0)
         await stage.flushed()
         assert happened == [("handed over", it) for it in range(10)] + [("told", it) for it in range(10)]
+        running.cancel()
+
+    run_virtual(main)
+
+
+def test_a_commit_does_not_wait_for_more_than_make_it_cheap() -> None:
+    """More comes with every turn of the loop, and no time passes."""
+
+    async def main() -> None:
+        happened: Happened = []
+        stage = await stage_of(happened)
+        running = asyncio.create_task(stage.run())
+        for _ in range(3 * GATHERED):
+            hand_in(stage, happened)
+            await asyncio.sleep(0)
+        assert GATHERED <= happened.index(("told", 0)) <= GATHERED + 2
         running.cancel()
 
     run_virtual(main)

@@ -35,6 +35,7 @@ LARGEST_APPEND = 3
 @pytest.fixture(autouse=True)
 def _quick_syncs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a sync does is shown elsewhere; here are thousands of them."""
+    monkeypatch.setattr(files, "_SYNCED", 0)
     monkeypatch.setattr(files, "_sync_data", lambda descriptor: None)
     monkeypatch.setattr(DirectoryFiles, "sync_directory", lambda files: None)
 
@@ -193,7 +194,7 @@ async def test_a_turned_bit_in_any_byte_is_noticed(killed: Original, tmp_path: P
 
 async def test_a_turned_bit_in_a_header_costs_nothing(killed: Original, tmp_path: Path) -> None:
     for name in killed.files:
-        for position in range(0, HEADER_BYTES, 37):
+        for position in range(0, min(HEADER_BYTES, len(killed.files[name])), 37):  # it may be just being made
             trial = Trial(killed, tmp_path / "trial", {name: turned(killed.files[name], position, 1)})
             await trial.start()
             assert (trial.is_refused, trial.lost) == (False, 0)
