@@ -122,7 +122,7 @@ def test_one_that_is_down_for_an_hour_delays_no_other_and_catches_up_in_order(
     trouble: str, record_property: pytest.RecordProperty
 ) -> None:
     """Half of the rate is used: a steady stream for everybody, twenty minutes before, an hour during, then the rest."""
-    down_from, people, pause = 1_200.0, 40, 12.0
+    down_from, people, pause = 1_200.0, 20, 24.0
 
     @on_virtual_time
     async def scene() -> None:

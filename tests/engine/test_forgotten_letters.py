@@ -12,6 +12,7 @@ import pytest
 from engine import Config, Engine
 from engine.adapters.memory_journal import MemoryJournal
 from engine.model import Verdict, VerdictKind
+from engine.pipeline.pipeline import PRUNE_SECONDS
 from engine.ports import LetterFilter
 from engine.testing.clock import VirtualClock, run_virtual
 from engine.testing.destination import FakeDestination, Step, reject
@@ -93,7 +94,9 @@ def test_letters_that_retention_has_deleted_are_not_counted_any_more() -> None:
         await engine.submit([{"email": f"p{n}@example.com"} for n in range(3)])
         await anyio.sleep(10.0)
         assert await letters(engine) == (3, 3)
-        await anyio.sleep(2 * DAY_SECONDS)
+        await anyio.sleep(DAY_SECONDS - 60.0)
+        assert await letters(engine) == (3, 3)
+        await anyio.sleep(2 * PRUNE_SECONDS)
         assert await letters(engine) == (0, 0)
 
     with_engine(scene, dead_letters={"retention_days": 1})
