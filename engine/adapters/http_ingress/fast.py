@@ -16,6 +16,7 @@ import httptools
 from engine.adapters.http_ingress.admission import Admitted
 from engine.adapters.http_ingress.body import too_slow
 from engine.adapters.http_ingress.direct import Admitting, Direct
+from engine.adapters.http_ingress.fast_again import Repeats
 from engine.adapters.http_ingress.fast_head import (
     HEAD_BYTES,
     Headers,
@@ -27,7 +28,7 @@ from engine.adapters.http_ingress.fast_head import (
     unreadable,
 )
 from engine.adapters.http_ingress.outlet import Outlet
-from engine.adapters.http_ingress.patience import HEAD_SECONDS, NEVER, Patience
+from engine.adapters.http_ingress.patience import HEAD_SECONDS, NEVER
 from engine.adapters.http_ingress.problems import Problem
 from engine.adapters.http_ingress.request import PROFILES, IngressAnswer
 from engine.adapters.http_ingress.turns import Turn, Turns
@@ -56,9 +57,9 @@ class House(Protocol):
     def refusal(self, problem: Problem) -> IngressAnswer: ...
 
 
-class Connection(Patience):
+class Connection(Repeats):
     def __init__(self, house: House, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop, house.body_seconds)
+        super().__init__(loop, house.body_seconds, house.direct)
         self._house = house
         self._parser = httptools.HttpRequestParser(self)
         self._turns = Turns(self.write, self._ended)
@@ -121,11 +122,6 @@ class Connection(Patience):
             self.abort()
 
     # -- reading --------------------------------------------------------------------------------------------------
-
-    def data_received(self, data: bytes) -> None:
-        if not self._deaf:
-            self._read(data)
-            self._bound(len(data))
 
     def _bound(self, size: int) -> None:
         if self._deaf:
@@ -191,8 +187,7 @@ class Connection(Patience):
             self._last(problem)
             raise
         self._pieces, self._body_bytes, self._read_bytes = [], 0, UNCOUNTED
-        direct = self._house.direct
-        if head.path != PROFILES or head.method != b"POST" or not direct.takes(head.known.headers, head.length):
+        if head.path != PROFILES or head.method != b"POST" or not self._direct.takes(head.known.headers, head.length):
             self._begin_slow(turn, head)
         elif not self._turns.must_wait:
             admitted = self._admitting.admit(head.known, query_of(head.target))
@@ -240,13 +235,14 @@ class Connection(Patience):
             body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
             self._pieces = []
             if admitted is not None:
+                self._repeatable = head
                 self._take(turn, head, admitted, body)
             else:
-                self._turns.begin(turn, partial(self._admit_late, turn, head, body))
+                self._turns.begin(turn, partial(self._admit, turn, head, body))
 
     # -- answering ------------------------------------------------------------------------------------------------
 
-    def _admit_late(self, turn: Turn, head: RequestHead, body: bytes) -> None:
+    def _admit(self, turn: Turn, head: RequestHead, body: bytes) -> None:
         admitted = self._admitting.admit(head.known, query_of(head.target))
         if isinstance(admitted, IngressAnswer):
             self._settle(turn, head, admitted)
@@ -255,7 +251,7 @@ class Connection(Patience):
 
     def _take(self, turn: Turn, head: RequestHead, admitted: Admitted, body: bytes) -> None:
         answered = partial(self._settle, turn, head)
-        self._house.direct.take(admitted, head.known, body, "", answered)
+        self._direct.take(admitted, head.known, body, "", answered)
 
     def _settle(self, turn: Turn, head: RequestHead, answer: IngressAnswer) -> None:
         if self._transport is None:
