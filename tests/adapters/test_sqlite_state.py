@@ -53,6 +53,29 @@ async def test_a_question_that_is_overtaken_never_mixes_two_outcomes(state: Sqli
     assert (entry.digest, entry.confirmed_through, entry.attendee_id) == (b"new", 2, "a1")
 
 
+async def test_what_enters_the_ledger_is_known_before_the_writer_has_noted_that_there_is_one(
+    state: SqliteState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first verdicts of a destination are folded between a question and its answer."""
+    committed, goes_on = threading.Event(), threading.Event()
+    fold_some = state._folding.fold_some
+
+    def stopped_behind_its_commit(connection: sqlite3.Connection) -> set[int] | None:
+        consumers = fold_some(connection)
+        committed.set()
+        assert goes_on.wait(30)
+        return consumers
+
+    await settle(state, verdicts=[verdict("lea", 1, 1)], hold=[waiting("bo", 2)])
+    monkeypatch.setattr(state._folding, "fold_some", stopped_behind_its_commit)
+    folding = asyncio.ensure_future(state._writer.run(state._fold_some))
+    assert await asyncio.to_thread(committed.wait, 30)
+    found = await state.keys("plain", [LEA])
+    goes_on.set()
+    await folding
+    assert LEA in found
+
+
 async def test_a_key_that_is_in_the_ledger_and_in_memory_is_answered_as_one(state: SqliteState) -> None:
     await settle(state, verdicts=[verdict("lea", 1, 1, digest=b"old", attendee_id="a1")])
     await fold(state)

@@ -244,13 +244,11 @@ class SqliteState(Keeping, Past, StoredAlerts):
     def _keys(
         self, connection: sqlite3.Connection, id: int, keys: Sequence[bytes]
     ) -> tuple[dict[bytes, KeyState], int | None]:
-        """What is stored of them, and the first verdict row that was not folded into it, as of one moment."""
-        found: dict[bytes, KeyState] = {}
+        """What is stored of them, and the first verdict row that was not folded into it, as of one moment: what the
+        file says, since the writer's thread may not have noted yet what it has just written."""
         connection.execute("BEGIN")
         unfolded = folding.first_unfolded(connection)
-        if id in self._has_ledger:
-            entries = parts.find(connection, id, keys, self._filters)
-            found = {key: KeyState(entry) for key, entry in entries.items()}
+        found = {key: KeyState(entry) for key, entry in parts.find(connection, id, keys, self._filters).items()}
         for start in range(0, len(keys) if id in self._has_waiting else 0, held_sql.KEYS_PER_QUERY):
             for held in held_sql.waiting(connection, id, keys[start : start + held_sql.KEYS_PER_QUERY]):
                 found.setdefault(held.profile.key, KeyState()).held = held
