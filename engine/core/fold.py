@@ -68,23 +68,7 @@ def profile_of(
     event: Event, offset: int, lane: Lane, accepted_at: float, certain: bool, still_seconds: float, tracker: object
 ) -> Profile:
     """A profile of this one event."""
-    return Profile(
-        event.key,
-        event.content,
-        event.traits,
-        lane,
-        offset,
-        offset,
-        offset,
-        1,
-        accepted_at,
-        event.audiences,
-        None if event.timestamp is None else stamps_of(event.content, event.timestamp),
-        certain,
-        still_seconds,
-        event.consents,
-        tracker,
-    )
+    return profiles_of((event,), offset, lane, accepted_at, certain, still_seconds, tracker)[0]
 
 
 def profiles_of(
@@ -96,7 +80,7 @@ def profiles_of(
     still_seconds: float,
     tracker: object,
 ) -> list[Profile]:
-    """`profile_of` each of these events, of which the first one is at the offset `first`."""
+    """A profile of each of these events, of which the first one is at the offset `first`."""
     return [
         Profile(
             event.key,
